@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * catalog.h - jobs, records and stores in SQLite: what readdir, getattr and the files read.
+ *
+ * One database, one connection, one mutex: WAL, synchronous=FULL, so that what a function that
+ * changes something reports is on disk when it returns. Progress of running jobs lives in a TEMP
+ * table of the same connection (in memory): it is read like any column, costs no fsync, and its
+ * last value goes into the job's row with the final state.
+ *
+ * The database is a cache of the repos as far as records go: delete it and the same records are
+ * adopted again. Jobs and pins are only here.
+ *
+ * Final states are guarded: an UPDATE names the states it may leave, and one that finds no row is
+ * an error, never an upsert.
+ *
+ * Errors: ERR_STATE_NO_SPACE (errnum ENOSPC) for a full disk, ERR_STATE_UNAVAILABLE (EIO or as it
+ * was) for one that fails, ERR_NOT_FOUND (ENOENT) for a row that is not there.
+ *
+ * Times in rows are ms; row ids are AUTOINCREMENT and never reused, so that inodes are not either.
+ * Threads: any function from any thread; none calls back while the mutex is held, but for the list
+ * callbacks, which must not call the catalog.
+ */
+#ifndef KEEPFS_CATALOG_H
+#define KEEPFS_CATALOG_H
+
+#include "engine/backup.h"
+#include "keepfs/model.h"
+#include "util/buf.h"
+
+struct catalog;
+
+/* Opens or makes the database file (mode 0600). A file of a newer schema is refused by name; one
+ * that is no database is ERR_STATE_UNAVAILABLE with a sentence that says to move it away. */
+struct catalog *catalog_open(const char *path, struct error *err);
+void catalog_close(struct catalog *c); /* NULL is fine */
+
+/* ---- jobs ---- */
+
+/*
+ * Inserts `count` pending jobs in one transaction and sets their `row`. All or none. Uses ulid,
+ * kind, store, repo, requested_by, key, label, created_at. A key that was used before:
+ * ERR_INVALID with errnum EEXIST, the earlier job's ULID in the message.
+ */
+int catalog_jobs_create(struct catalog *c, struct job *jobs, size_t count, struct error *err);
+
+/* pending -> running. ERR_NOT_FOUND if no such job is pending. */
+int catalog_job_start(struct catalog *c, const char *job, const char *record, time_ms now,
+                      struct error *err);
+/* Of a running job. A percent outside 0..100 is ERR_INTERNAL and changes nothing; a lower one than
+ * before is kept out. */
+int catalog_job_progress(struct catalog *c, const char *job, const struct job_progress *p,
+                         struct error *err);
+/* running -> succeeded, with the record's row, in one transaction; progress 100. */
+int catalog_job_succeed(struct catalog *c, const char *job, const struct record *record,
+                        const struct stats *stats, time_ms now, struct error *err);
+/* pending or running -> failed or interrupted; progress stays where it was. */
+int catalog_job_fail(struct catalog *c, const char *job, enum job_state state,
+                     const struct error *why, const struct stats *stats, time_ms now,
+                     struct error *err);
+/* Start-up: every pending or running job becomes interrupted, in one transaction. A running one
+ * whose record is in the catalog by now says in its text that the archive was adopted. */
+int catalog_jobs_interrupt(struct catalog *c, time_ms now, size_t *count, struct error *err);
+
+int catalog_job_get(struct catalog *c, const char *ulid, struct job *out, struct error *err);
+int catalog_job_at(struct catalog *c, int64_t row, struct job *out, struct error *err);
+/* The newest job of all; of one with a key. ERR_NOT_FOUND if there is none. */
+int catalog_job_latest(struct catalog *c, struct job *out, struct error *err);
+int catalog_job_by_key(struct catalog *c, const char *key, struct job *out, struct error *err);
+/* "idle", "pending" or "running": running if any job of the store is. */
+int catalog_store_activity(struct catalog *c, const char *store, enum job_state *state,
+                           bool *active, struct error *err);
+/* The job as one JSON object with stable keys, with a newline at the end. What is empty is null;
+ * `record` is null until the record can be found. */
+int catalog_job_json(struct catalog *c, int64_t row, struct buf *out, struct error *err);
+
+/* A directory entry of a listing, ascending by row and starting behind `after`. The callback
+ * returns true to go on. */
+struct catalog_entry {
+    int64_t row;
+    const char *name; /* a ULID, key or id; valid during the call */
+};
+typedef bool (*catalog_list_fn)(void *ctx, const struct catalog_entry *e);
+enum catalog_list { LIST_JOBS, LIST_JOBS_ACTIVE, LIST_JOBS_KEYED, LIST_RECORDS };
+int catalog_list(struct catalog *c, enum catalog_list what, int64_t after, catalog_list_fn fn,
+                 void *ctx, struct error *err);
+
+/* ---- records ---- */
+
+/* Inserts an adopted record, or brings one back that was missing. Nothing happens if it is there.
+ */
+int catalog_record_adopt(struct catalog *c, const struct record *record, bool *adopted,
+                         struct error *err);
+int catalog_record_get(struct catalog *c, const char *ulid, struct record *out, struct error *err);
+int catalog_record_at(struct catalog *c, int64_t row, struct record *out, struct error *err);
+/* The newest record of a store, or of one of its repos if `repo` is not NULL. */
+int catalog_record_latest(struct catalog *c, const char *store, const char *repo,
+                          struct record *out, struct error *err);
+/*
+ * After a complete listing of a repo: records of it that are not among `ids` (ascending) are
+ * marked missing. They keep their rows and are not listed or found until they are adopted again.
+ */
+int catalog_records_missing(struct catalog *c, const char *store, const char *repo,
+                            char (*ids)[ULID_LEN + 1], size_t count, size_t *missing,
+                            struct error *err);
+
+/* ---- stores and repos: rows of the configuration, so that each has an inode ---- */
+
+/* The row of a store's or repo's id, made if needed. */
+int catalog_store_row(struct catalog *c, const char *store, int64_t *row, struct error *err);
+int catalog_repo_row(struct catalog *c, const char *store, const char *repo, int64_t *row,
+                     struct error *err);
+/* Has an archive ever been published at this place for this repo? Then the place is not made
+ * again when it is absent. catalog_repo_used is called by whoever had a success or adopted. */
+int catalog_repo_used(struct catalog *c, const char *store, const char *repo, const char *place,
+                      struct error *err);
+int catalog_repo_is_used(struct catalog *c, const char *store, const char *repo, const char *place,
+                         bool *used, struct error *err);
+
+#endif

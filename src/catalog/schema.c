@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * schema.c - the tables, and how an older file becomes a newer one.
+ *
+ * PRAGMA application_id says that a file is keepfs's, PRAGMA user_version which schema it has:
+ * version N is what the first N scripts of `versions` make. A script that was ever released is
+ * never changed; the next version is one more script. All missing scripts run in one transaction,
+ * and the version is read inside it.
+ *
+ * Facts are stored once. A job names the record that it makes from its start on (jobs.record);
+ * the record's row has no job column, so that a record that is adopted after a crash is linked
+ * with its job by being there. Whether a job's record exists is whether a good row has that ULID.
+ *
+ * records.state: `good` is listed and found; `missing` was absent from a complete listing of its
+ * repo and keeps its row, hence its inode, for when it comes back; `deleting` is not listed any
+ * more while its archive is removed. records.pinned keeps a record from deletion.
+ *
+ * Every index is there for a statement that has to be a search with a million jobs; the partial
+ * ones stay as small as what is pending, keyed or good. Progress of running jobs changes often and
+ * is worth nothing after a crash: a TEMP table, in memory.
+ */
+#include "catalog/db.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define APPLICATION_ID 0x6b656570 /* "keep" */
+
+static const char *const versions[] = {
+    "CREATE TABLE jobs ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  ulid TEXT NOT NULL UNIQUE CHECK (length(ulid) = 26),"
+    "  kind TEXT NOT NULL,"
+    "  store TEXT NOT NULL,"
+    "  repo TEXT NOT NULL,"
+    "  state TEXT NOT NULL CHECK"
+    "    (state IN ('pending', 'running', 'succeeded', 'failed', 'interrupted')),"
+    "  record TEXT CHECK (length(record) = 26),"
+    "  requested_by TEXT NOT NULL,"
+    "  key TEXT,"
+    "  label TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL,"
+    "  started_at INTEGER,"
+    "  finished_at INTEGER,"
+    "  progress INTEGER NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 100),"
+    "  stats TEXT NOT NULL DEFAULT '{}' CHECK (stats GLOB '{*}'),"
+    "  error_code TEXT,"
+    "  error_errno INTEGER NOT NULL DEFAULT 0,"
+    "  error_message TEXT,"
+    "  CHECK (state <> 'pending' OR started_at IS NULL),"
+    "  CHECK (state NOT IN ('running', 'succeeded') OR started_at IS NOT NULL),"
+    "  CHECK ((state IN ('pending', 'running')) = (finished_at IS NULL)),"
+    "  CHECK ((state IN ('failed', 'interrupted')) = (error_code IS NOT NULL))"
+    ") STRICT;"
+    "CREATE UNIQUE INDEX jobs_record ON jobs (record) WHERE record IS NOT NULL;"
+    "CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;"
+    "CREATE INDEX jobs_keyed ON jobs (id, key) WHERE key IS NOT NULL;"
+    "CREATE INDEX jobs_active ON jobs (id, ulid) WHERE state IN ('pending', 'running');"
+    "CREATE INDEX jobs_active_of_store ON jobs (store, state)"
+    "  WHERE state IN ('pending', 'running');"
+
+    "CREATE TABLE records ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  ulid TEXT NOT NULL UNIQUE CHECK (length(ulid) = 26),"
+    "  store TEXT NOT NULL,"
+    "  store_kind TEXT NOT NULL,"
+    "  repo TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL,"
+    "  size_bytes INTEGER NOT NULL CHECK (size_bytes >= 0),"
+    "  content_bytes INTEGER NOT NULL CHECK (content_bytes >= 0),"
+    "  sha256 TEXT NOT NULL,"
+    "  manifest_bytes INTEGER NOT NULL CHECK (manifest_bytes >= 0),"
+    "  payload_id_count INTEGER NOT NULL CHECK (payload_id_count >= 0),"
+    "  payload_ids_bytes INTEGER NOT NULL CHECK (payload_ids_bytes >= 0),"
+    "  state TEXT NOT NULL DEFAULT 'good' CHECK (state IN ('good', 'missing', 'deleting')),"
+    "  pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1))"
+    ") STRICT;"
+    "CREATE INDEX records_good ON records (id, ulid) WHERE state = 'good';"
+    "CREATE INDEX records_of_store ON records (store, created_at, ulid) WHERE state = 'good';"
+    "CREATE INDEX records_of_repo ON records (store, repo, created_at, ulid)"
+    "  WHERE state = 'good';"
+
+    "CREATE TABLE stores ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  name TEXT NOT NULL UNIQUE"
+    ") STRICT;"
+    "CREATE TABLE repos ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  store INTEGER NOT NULL REFERENCES stores (id),"
+    "  name TEXT NOT NULL,"
+    "  UNIQUE (store, name)"
+    ") STRICT;"
+    "CREATE TABLE places ("
+    "  repo INTEGER NOT NULL REFERENCES repos (id),"
+    "  place TEXT NOT NULL,"
+    "  PRIMARY KEY (repo, place)"
+    ") STRICT, WITHOUT ROWID;",
+};
+
+#define VERSION ((int)(sizeof versions / sizeof versions[0]))
+
+static const char temp_tables[] = "CREATE TEMP TABLE job_progress ("
+                                  "  job INTEGER PRIMARY KEY,"
+                                  "  percent INTEGER NOT NULL,"
+                                  "  done INTEGER NOT NULL,"
+                                  "  expected INTEGER NOT NULL"
+                                  ") STRICT;";
+
+static int read_int(struct catalog *c, const char *sql, int *out, struct error *err)
+{
+    sqlite3_stmt *s = NULL;
+
+    errno = 0;
+    int rc = sqlite3_prepare_v2(c->sqlite, sql, -1, &s, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(s);
+    if (rc == SQLITE_ROW)
+        *out = sqlite3_column_int(s, 0);
+    int result = rc == SQLITE_ROW ? 0 : db_fail(c, rc, err);
+    sqlite3_finalize(s);
+    return result;
+}
+
+static int check_version(struct catalog *c, int version, struct error *err)
+{
+    char reason[128];
+
+    if (version <= VERSION)
+        return 0;
+    snprintf(reason, sizeof reason,
+             "it was written by a newer keepfs (schema version %d, this one knows up to %d); "
+             "upgrade keepfs to use it",
+             version, VERSION);
+    return db_unusable(c, reason, err);
+}
+
+int schema_check(struct catalog *c, struct error *err)
+{
+    int application = 0, version = 0, tables = 0;
+
+    if (read_int(c, "PRAGMA application_id", &application, err) != 0 ||
+        read_int(c, "PRAGMA user_version", &version, err) != 0 ||
+        read_int(c, "SELECT count(*) FROM sqlite_schema", &tables, err) != 0)
+        return -1;
+    if (application == 0 && version == 0 && tables == 0)
+        return 0;
+    if (application != APPLICATION_ID)
+        return db_unusable(c, "it is a database of another program", err);
+    return check_version(c, version, err);
+}
+
+static int migrate(struct catalog *c, struct error *err)
+{
+    char pragma[128];
+    int version = 0;
+
+    if (read_int(c, "PRAGMA user_version", &version, err) != 0 ||
+        check_version(c, version, err) != 0)
+        return -1;
+    for (int i = version; i < VERSION; i++)
+        if (db_execute(c, versions[i], err) != 0)
+            return -1;
+    snprintf(pragma, sizeof pragma, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+             APPLICATION_ID, VERSION);
+    return db_execute(c, pragma, err);
+}
+
+int schema_apply(struct catalog *c, struct error *err)
+{
+    int version = 0;
+
+    if (read_int(c, "PRAGMA user_version", &version, err) != 0)
+        return -1;
+    if (version < VERSION) {
+        if (db_execute(c, "BEGIN IMMEDIATE", err) != 0)
+            return -1;
+        if (migrate(c, err) != 0 || db_execute(c, "COMMIT", err) != 0) {
+            (void)sqlite3_exec(c->sqlite, "ROLLBACK", NULL, NULL, NULL);
+            return -1;
+        }
+    }
+    return db_execute(c, temp_tables, err);
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handle.c - opening, reading, writing. See handle.h for the types.
+ *
+ * ctl: an open that was never written to reads the grammar. Once something was written it reads
+ * the reply, each byte once, then EOF until more is written. Offsets are the kernel's count of
+ * bytes both ways, so they are ignored and the handle keeps its own place. `lock` guards text,
+ * place and written; it is not held while the service works.
+ *
+ * Objects: an archive whose sizes are not those of the catalog is refused at open, and one that
+ * ends early fails the read: a copy of a payload is whole or it is an error.
+ */
+#include "fs/handle.h"
+
+#include "fs/files.h"
+#include "util/fsutil.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct handle {
+    struct tree *tree;
+    struct handle *prev, *next; /* in tree->handles, under tree->lock */
+    const struct file *file;
+    uid_t uid;
+    enum handle_mode mode;
+    bool readable; /* the opener will see what ctl answers */
+    pthread_mutex_t lock;
+    struct buf text; /* what is read */
+    size_t place;    /* ctl: up to where it was read */
+    bool written;    /* ctl: text is the reply, not the grammar */
+    char job[ULID_LEN + 1];
+    int fd; /* log; -1 before its first line */
+    struct record record;
+    struct service_object object;
+};
+
+/* ---- what the caller reads in last_error ---- */
+
+static void handle_path(const struct handle *h, struct buf *out)
+{
+    if (h->file->dir == NODE_RECORD)
+        buf_addf(out, "records/%s/", h->record.ulid);
+    else if (h->file->dir == NODE_JOB)
+        buf_addf(out, "jobs/%s/", h->job);
+    buf_adds(out, h->file->name);
+}
+
+/* Keeps the sentence for the opener and gives the errno. */
+static int fail(const struct handle *h, const struct error *err, const char *input, size_t len)
+{
+    struct buf path = BUF_INIT;
+    int errnum = tree_errno(err);
+
+    handle_path(h, &path);
+    last_errors_set(h->tree->last_errors, h->uid,
+                    &(struct last_error){.time = clock_now(h->tree->clock),
+                                         .errnum = errnum,
+                                         .path = buf_text(&path),
+                                         .input = input,
+                                         .input_len = len,
+                                         .message = err->message});
+    buf_release(&path);
+    return errnum;
+}
+
+/* ---- open and close ---- */
+
+static int open_object(struct handle *h, struct subject *s)
+{
+    uint64_t expected = h->file->size(s);
+    struct error err;
+
+    h->record = s->record;
+    if (service_open_object(h->tree->service, &h->record, h->file->object, &h->object, &err) != 0)
+        return fail(h, &err, "", 0);
+    if (h->object.object->size == expected)
+        return 0;
+    error_set(&err, ERR_INTEGRITY_FAILED,
+              "%s of record %s in %s/%s has %" PRIu64 " bytes and should have %" PRIu64
+              ": use another record",
+              h->file->object, h->record.ulid, h->record.store, h->record.repo,
+              h->object.object->size, expected);
+    return fail(h, &err, "", 0);
+}
+
+static int open_log(struct handle *h)
+{
+    __attribute__((cleanup(free_charp))) char *path = service_log_path(h->tree->service, h->job);
+
+    h->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return h->fd < 0 && errno != ENOENT ? EIO : 0;
+}
+
+static int open_by_type(struct handle *h, struct subject *s)
+{
+    switch (h->file->type) {
+    case FILE_TEXT:
+        return h->file->render(s, &h->text);
+    case FILE_CTL:
+        return h->readable ? h->file->render(s, &h->text) : 0;
+    case FILE_LOG:
+        return open_log(h);
+    case FILE_OBJECT:
+        return open_object(h, s);
+    default:
+        return 0;
+    }
+}
+
+static bool is_stream(const struct file *f)
+{
+    return f->type == FILE_CTL || f->type == FILE_CANCEL;
+}
+
+static struct handle *new_handle(struct tree *t, const struct file *file, uid_t uid)
+{
+    struct handle *h = xcalloc(1, sizeof *h);
+
+    *h = (struct handle){.tree = t, .file = file, .uid = uid, .fd = -1};
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_mutex_lock(&t->lock);
+    h->next = t->handles;
+    if (h->next)
+        h->next->prev = h;
+    t->handles = h;
+    pthread_mutex_unlock(&t->lock);
+    return h;
+}
+
+static void unlink_handle(struct handle *h)
+{
+    pthread_mutex_lock(&h->tree->lock);
+    if (h->prev)
+        h->prev->next = h->next;
+    else
+        h->tree->handles = h->next;
+    if (h->next)
+        h->next->prev = h->prev;
+    pthread_mutex_unlock(&h->tree->lock);
+}
+
+int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handle **out)
+{
+    const struct file *file = file_at(node_file(node));
+    struct subject s;
+    int result = subject_load(t, node, uid, &s);
+
+    if (result == 0 && file)
+        result = file_present(file, &s);
+    if (result != 0)
+        return result;
+    if (!file || file->type == FILE_DIR || file->type == FILE_LINK)
+        return EISDIR;
+    /* The mode bits do not stop root. */
+    if ((flags & O_ACCMODE) != O_RDONLY && !is_stream(file))
+        return EACCES;
+    struct handle *h = new_handle(t, file, uid);
+    h->readable = (flags & O_ACCMODE) != O_WRONLY;
+    h->mode = is_stream(file)        ? HANDLE_STREAM
+              : file_final(file, &s) ? HANDLE_CACHED
+                                     : HANDLE_DIRECT;
+    memcpy(h->job, s.job.ulid, sizeof h->job);
+    result = open_by_type(h, &s);
+    if (result != 0) {
+        handle_close(h);
+        return result;
+    }
+    *out = h;
+    return 0;
+}
+
+enum handle_mode handle_mode(const struct handle *h)
+{
+    return h->mode;
+}
+
+void handle_close(struct handle *h)
+{
+    unlink_handle(h);
+    service_close_object(&h->object);
+    fd_close(&h->fd);
+    buf_release(&h->text);
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}
+
+void handle_close_all(struct tree *t)
+{
+    while (t->handles)
+        handle_close(t->handles);
+}
+
+bool handle_accepts_truncate(node_id node)
+{
+    const struct file *file = file_at(node_file(node));
+
+    return file && is_stream(file);
+}
+
+/* ---- read ---- */
+
+static size_t slice(const struct buf *text, char *out, size_t size, uint64_t offset)
+{
+    if (offset >= text->len)
+        return 0;
+    size_t left = text->len - (size_t)offset;
+    if (size > left)
+        size = left;
+    memcpy(out, text->data + offset, size);
+    return size;
+}
+
+static size_t read_stream(struct handle *h, char *out, size_t size)
+{
+    pthread_mutex_lock(&h->lock);
+    size_t got = slice(&h->text, out, size, h->place);
+    h->place += got;
+    pthread_mutex_unlock(&h->lock);
+    return got;
+}
+
+static int read_log(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got)
+{
+    int result = 0;
+
+    *got = 0;
+    pthread_mutex_lock(&h->lock);
+    if (h->fd < 0)
+        result = open_log(h);
+    int fd = h->fd;
+    pthread_mutex_unlock(&h->lock);
+    if (result != 0 || fd < 0)
+        return result;
+    ssize_t n = fd_pread_all(fd, out, size, (off_t)offset);
+    if (n < 0)
+        return EIO;
+    *got = (size_t)n;
+    return 0;
+}
+
+static int read_object(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got)
+{
+    struct object *object = h->object.object;
+    struct error err;
+
+    *got = 0;
+    if (offset >= object->size)
+        return 0;
+    if (size > object->size - offset)
+        size = (size_t)(object->size - offset);
+    while (*got < size) {
+        ssize_t n = object->kind->pread(object, out + *got, size - *got, offset + *got, &err);
+        if (n == 0)
+            error_set(&err, ERR_INTEGRITY_FAILED,
+                      "%s of record %s ends at byte %" PRIu64 " of %" PRIu64, h->file->object,
+                      h->record.ulid, offset + *got, object->size);
+        if (n <= 0)
+            return fail(h, &err, "", 0);
+        *got += (size_t)n;
+    }
+    return 0;
+}
+
+int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got)
+{
+    switch (h->file->type) {
+    case FILE_LOG:
+        return read_log(h, out, size, offset, got);
+    case FILE_OBJECT:
+        return read_object(h, out, size, offset, got);
+    case FILE_CTL:
+    case FILE_CANCEL:
+        *got = read_stream(h, out, size);
+        return 0;
+    default:
+        *got = slice(&h->text, out, size, offset);
+        return 0;
+    }
+}
+
+/* ---- ctl ---- */
+
+/* The longest that one command can answer. */
+#define REPLY_MAX (LIMIT_REPOS_PER_STORE * (ULID_LEN + 2 * LIMIT_ID + sizeof " /\n"))
+
+/* From the first write on there is only the reply. Is there room for another one? */
+static int prepare_reply(struct handle *h, struct error *err)
+{
+    pthread_mutex_lock(&h->lock);
+    if (!h->written || h->place == h->text.len) {
+        buf_truncate(&h->text, 0);
+        h->place = 0;
+    }
+    h->written = true;
+    bool full = h->text.len + REPLY_MAX > LIMIT_CTL_REPLY;
+    pthread_mutex_unlock(&h->lock);
+    if (!full)
+        return 0;
+    return error_set(err, ERR_QUEUE_FULL,
+                     "the answers to earlier commands of this open were not read: read them first");
+}
+
+static void add_reply(struct handle *h, const struct run_request *request,
+                      const struct run_reply *reply)
+{
+    pthread_mutex_lock(&h->lock);
+    for (size_t i = 0; i < reply->count; i++)
+        buf_addf(&h->text, "%s %s/%s\n", reply->jobs[i].job, request->store, reply->jobs[i].repo);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static int run_line(struct handle *h, const char *line, size_t len)
+{
+    struct run_request request;
+    struct run_reply reply;
+    struct error err;
+
+    if ((h->readable && prepare_reply(h, &err) != 0) ||
+        run_request_parse(line, len, &request, &err) != 0)
+        return fail(h, &err, line, len);
+    snprintf(request.requested_by, sizeof request.requested_by, "uid:%u", (unsigned)h->uid);
+    if (service_run(h->tree->service, &request, &reply, &err) != 0)
+        return fail(h, &err, line, len);
+    last_errors_clear(h->tree->last_errors, h->uid);
+    if (h->readable)
+        add_reply(h, &request, &reply);
+    return 0;
+}
+
+static int write_ctl(struct handle *h, const char *data, size_t len, size_t *taken)
+{
+    *taken = 0;
+    while (*taken < len) {
+        const char *line = data + *taken, *newline = memchr(line, '\n', len - *taken);
+        size_t line_len = newline ? (size_t)(newline - line) : len - *taken;
+        if (!newline && *taken > 0 && len > LIMIT_CTL_LINE)
+            return 0;
+        int result = run_line(h, line, line_len);
+        if (result != 0)
+            return *taken > 0 ? 0 : result;
+        *taken += line_len + (newline ? 1 : 0);
+    }
+    return 0;
+}
+
+/* ---- cancel ---- */
+
+static int write_cancel(struct handle *h, const char *data, size_t len, size_t *taken)
+{
+    char by[32];
+    struct error err;
+
+    *taken = 0;
+    if (len == 0 || len > 2 || data[0] != '1' || (len == 2 && data[1] != '\n')) {
+        error_set(&err, ERR_INVALID, "write 1 to cancel the job, and nothing else");
+        return fail(h, &err, data, len);
+    }
+    snprintf(by, sizeof by, "uid:%u", (unsigned)h->uid);
+    if (service_cancel(h->tree->service, h->job, by, &err) != 0)
+        return fail(h, &err, data, len);
+    last_errors_clear(h->tree->last_errors, h->uid);
+    *taken = len;
+    return 0;
+}
+
+int handle_write(struct handle *h, const char *data, size_t len, size_t *taken)
+{
+    switch (h->file->type) {
+    case FILE_CTL:
+        return write_ctl(h, data, len, taken);
+    case FILE_CANCEL:
+        return write_cancel(h, data, len, taken);
+    default:
+        return EACCES;
+    }
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handle.h - what is behind an open file.
+ *
+ *   text     rendered at open: a reader sees one moment, in slices, whatever happens meanwhile
+ *   log      the job's log file itself: while the job runs it grows under the reader
+ *   object   an object of a record's archive, open in its repo
+ *   ctl      commands in, one line each; the ids of the jobs they started out
+ *   cancel   "1" in
+ *
+ * Commands act in handle_write and nowhere else: a shell flushes before it writes and looks at no
+ * answer but write's. Whoever opened the file is who asks, whichever process writes.
+ *
+ * Functions return 0 or an errno. Threads: calls on one handle may come from several threads at
+ * once, but for handle_close.
+ */
+#ifndef KEEPFS_FS_HANDLE_H
+#define KEEPFS_FS_HANDLE_H
+
+#include "fs/tree.h"
+
+struct handle;
+
+/* How the kernel shall treat the file. */
+enum handle_mode {
+    HANDLE_CACHED, /* final bytes: keep them in the page cache */
+    HANDLE_DIRECT, /* exact size, but every read comes here */
+    HANDLE_STREAM, /* direct, and offsets mean nothing */
+};
+
+/* `flags` are open(2)'s. EACCES for writing to what is only read. */
+int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handle **out);
+enum handle_mode handle_mode(const struct handle *h);
+/* Up to `size` bytes at `offset` (which a stream ignores); *got is 0 at the end. */
+int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got);
+/*
+ * Commands. Each line of `data` is one; the end of a write ends a line. *taken is less than `len`
+ * if a later line failed: the caller writes the rest again and gets the errno then. A write longer
+ * than a line may be is taken up to its last newline, since the kernel cuts long writes anywhere.
+ */
+int handle_write(struct handle *h, const char *data, size_t len, size_t *taken);
+void handle_close(struct handle *h);
+/* Closes every handle of the tree, when no other thread uses it any more. */
+void handle_close_all(struct tree *t);
+
+/* May open files of this node be truncated and touched (to no effect)? */
+bool handle_accepts_truncate(node_id node);
+
+#endif

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session.c - mounting, the loop, stopping, unmounting.
+ *
+ * Stopping: the thread in session_run sleeps in a semaphore inside fuse_session_loop_mt and looks
+ * at the session's exit flag only when it wakes. session_stop sets the flag and then signals that
+ * thread every 10 ms until it has left: a single signal could come just before the sleep. libfuse
+ * then cancels its workers, which are cancellable only while they wait for a request, so that each
+ * request that was read is answered. A stop before the loop began leaves the flag set, and the loop
+ * ends as it begins. `lock` guards running.
+ *
+ * Unmounted from outside: the device says ENODEV, the loop ends without an error.
+ *
+ * What libfuse has to say comes through one function for the whole process. While a thread mounts,
+ * it is collected for that thread's error; later it goes to the log. fusermount3 is another
+ * process and says it on descriptor 2, which is therefore caught during the mount.
+ */
+#include "fs/session.h"
+
+#include "fs/ops.h"
+#include "util/fsutil.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAKE_SIGNAL      SIGUSR2
+#define WAKE_INTERVAL_NS 10000000
+
+struct session {
+    struct tree tree;
+    struct ops_context context;
+    struct fuse_session *fuse;
+    bool mounted;
+    pthread_mutex_t lock;
+    pthread_cond_t left; /* running became false */
+    bool running;
+    pthread_t loop; /* valid while running */
+};
+
+/* ---- options ---- */
+
+static bool is_for_mount(const char *option, size_t len)
+{
+    static const char *const words[] = {"auto",  "noauto", "user",   "users",   "nouser",
+                                        "owner", "group",  "nofail", "_netdev", "defaults"};
+    static const char *const prefixes[] = {"x-", "X-", "comment="};
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strlen(words[i]) == len && memcmp(words[i], option, len) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (strlen(prefixes[i]) <= len && memcmp(prefixes[i], option, strlen(prefixes[i])) == 0)
+            return true;
+    return len == 0;
+}
+
+/* Up to the next comma that no backslash protects. */
+static size_t option_len(const char *option)
+{
+    size_t len = 0;
+
+    while (option[len] && option[len] != ',')
+        len += option[len] == '\\' && option[len + 1] ? 2 : 1;
+    return len;
+}
+
+char *session_filter_options(const char *options)
+{
+    struct buf kept = BUF_INIT;
+
+    for (const char *at = options; at && *at;) {
+        size_t len = option_len(at);
+        if (!is_for_mount(at, len)) {
+            if (kept.len > 0)
+                buf_adds(&kept, ",");
+            buf_add(&kept, at, len);
+        }
+        at += at[len] ? len + 1 : len;
+    }
+    return kept.len > 0 ? buf_steal(&kept) : NULL;
+}
+
+/* Ours come last, since the last one counts. */
+static char *all_options(const struct session_options *o)
+{
+    __attribute__((cleanup(free_charp))) char *kept = session_filter_options(o->fuse_options);
+    struct buf all = BUF_INIT;
+
+    if (kept)
+        buf_addf(&all, "%s,", kept);
+    buf_adds(&all, "default_permissions,subtype=keepfs,fsname=");
+    for (const char *c = o->fsname; *c; c++) {
+        if (*c == ',' || *c == '\\')
+            buf_adds(&all, "\\");
+        buf_add(&all, c, 1);
+    }
+    return buf_steal(&all);
+}
+
+/* ---- libfuse's own words ---- */
+
+static _Thread_local struct buf *collected;
+
+__attribute__((format(printf, 2, 0))) static void on_fuse_log(enum fuse_log_level level,
+                                                              const char *fmt, va_list ap)
+{
+    struct buf line = BUF_INIT;
+
+    if (collected) {
+        buf_vaddf(collected, fmt, ap);
+        return;
+    }
+    buf_vaddf(&line, fmt, ap);
+    while (line.len > 0 && line.data[line.len - 1] == '\n')
+        buf_truncate(&line, line.len - 1);
+    if (level <= FUSE_LOG_ERR)
+        log_error("%s", buf_text(&line));
+    else if (level == FUSE_LOG_WARNING)
+        log_warn("%s", buf_text(&line));
+    else
+        log_info("%s", buf_text(&line));
+    buf_release(&line);
+}
+
+/* Turns descriptor 2 to a file in memory. -1 if there is none to be had: then it is not caught. */
+static int catch_stderr(int *original)
+{
+    int caught = memfd_create("keepfs-stderr", MFD_CLOEXEC);
+
+    *original = caught < 0 ? -1 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (*original < 0 || dup2(caught, STDERR_FILENO) < 0) {
+        fd_close(original);
+        fd_close(&caught);
+    }
+    return caught;
+}
+
+/* Turns it back, passes on what was written and appends it to `text`. */
+static void release_stderr(int caught, int original, struct buf *text)
+{
+    char data[1024];
+    ssize_t n;
+
+    if (caught < 0)
+        return;
+    dup2(original, STDERR_FILENO);
+    for (off_t at = 0; (n = fd_pread_all(caught, data, sizeof data, at)) > 0; at += n) {
+        /* A daemon's stderr may be closed. */
+        (void)fd_write_all(STDERR_FILENO, data, (size_t)n);
+        buf_add(text, data, (size_t)n);
+    }
+    fd_close(&original);
+    fd_close(&caught);
+}
+
+/* Lines to one sentence, without libfuse's "fuse: " before each. */
+static void to_sentence(struct buf *text)
+{
+    struct buf out = BUF_INIT;
+    char *save = NULL;
+
+    if (!text->data)
+        return;
+    for (char *line = strtok_r(text->data, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        if (strncmp(line, "fuse: ", strlen("fuse: ")) == 0)
+            line += strlen("fuse: ");
+        buf_addf(&out, "%s%s", out.len > 0 ? "; " : "", line);
+    }
+    buf_release(text);
+    *text = out;
+}
+
+/* ---- mounting ---- */
+
+static int check_mountpoint(const char *path, struct error *err)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0) {
+        const char *more = errno == ENOTCONN ? "; the daemon of an earlier mount is gone, unmount "
+                                               "it first with umount -l"
+                                             : "";
+        return error_set(err, ERR_USAGE, "cannot mount on %s: %m%s", path, more);
+    }
+    if (!S_ISDIR(st.st_mode))
+        return error_set(err, ERR_USAGE, "cannot mount on %s: it is not a directory", path);
+    return 0;
+}
+
+static int new_fuse(struct session *s, const struct session_options *o, struct error *err)
+{
+    __attribute__((cleanup(free_charp))) char *options = all_options(o);
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    struct buf said = BUF_INIT;
+
+    if (fuse_opt_add_arg(&args, "keepfs") != 0 || fuse_opt_add_arg(&args, "-o") != 0 ||
+        fuse_opt_add_arg(&args, options) != 0)
+        abort(); /* as for any other memory */
+    collected = &said;
+    s->fuse = fuse_session_new(&args, &fs_ops, sizeof fs_ops, &s->context);
+    collected = NULL;
+    fuse_opt_free_args(&args);
+    to_sentence(&said);
+    if (!s->fuse)
+        error_set(err, ERR_USAGE, "cannot use the mount options %s: %s",
+                  o->fuse_options ? o->fuse_options : "", buf_text(&said));
+    buf_release(&said);
+    return s->fuse ? 0 : -1;
+}
+
+static int mount_fuse(struct session *s, const char *mountpoint, struct error *err)
+{
+    struct buf said = BUF_INIT;
+    int original, caught = catch_stderr(&original);
+
+    collected = &said;
+    s->mounted = fuse_session_mount(s->fuse, mountpoint) == 0;
+    collected = NULL;
+    release_stderr(caught, original, &said);
+    to_sentence(&said);
+    if (!s->mounted)
+        error_set(err, ERR_INTERNAL, "cannot mount on %s: %s", mountpoint,
+                  said.len > 0 ? said.data : "libfuse gives no reason; is fusermount3 installed?");
+    buf_release(&said);
+    return s->mounted ? 0 : -1;
+}
+
+static struct session *new_shell(const struct session_options *options)
+{
+    struct session *s = xcalloc(1, sizeof *s);
+    pthread_condattr_t monotonic;
+
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->left, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    s->context = (struct ops_context){
+        .tree = &s->tree, .ready = options->ready, .ready_ctx = options->ready_ctx};
+    return s;
+}
+
+static void free_shell(struct session *s)
+{
+    pthread_cond_destroy(&s->left);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+struct session *session_mount(struct service *service, const struct session_options *options,
+                              struct error *err)
+{
+    struct session *s = new_shell(options);
+
+    fuse_set_log_func(on_fuse_log);
+    if (tree_init(&s->tree, service, &clock_system, err) != 0) {
+        free_shell(s);
+        return NULL;
+    }
+    if (check_mountpoint(options->mountpoint, err) == 0 && new_fuse(s, options, err) == 0 &&
+        mount_fuse(s, options->mountpoint, err) == 0)
+        return s;
+    session_free(s);
+    return NULL;
+}
+
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    if (s->mounted)
+        fuse_session_unmount(s->fuse);
+    if (s->fuse)
+        fuse_session_destroy(s->fuse);
+    tree_release(&s->tree);
+    free_shell(s);
+}
+
+/* ---- the loop ---- */
+
+static void on_wake(int signum)
+{
+    (void)signum;
+}
+
+/* Without SA_RESTART, or the semaphore would go on waiting. */
+static void prepare_wake(void)
+{
+    struct sigaction action = {.sa_handler = on_wake};
+    sigset_t wake;
+
+    sigemptyset(&action.sa_mask);
+    sigaction(WAKE_SIGNAL, &action, NULL);
+    sigemptyset(&wake);
+    sigaddset(&wake, WAKE_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
+}
+
+static void set_running(struct session *s, bool running)
+{
+    pthread_mutex_lock(&s->lock);
+    s->running = running;
+    s->loop = pthread_self();
+    pthread_cond_broadcast(&s->left);
+    pthread_mutex_unlock(&s->lock);
+}
+
+int session_run(struct session *s, struct error *err)
+{
+    struct fuse_loop_config *config = fuse_loop_cfg_create();
+
+    if (!config)
+        abort(); /* as for any other memory */
+    /* The number of idle threads stays libfuse's own: 0 would make one for every request. */
+    fuse_loop_cfg_set_max_threads(config, LIMIT_FUSE_WORKERS);
+    fuse_loop_cfg_set_clone_fd(config, 0);
+    prepare_wake();
+    set_running(s, true);
+    int result = fuse_session_loop_mt(s->fuse, config);
+    set_running(s, false);
+    fuse_loop_cfg_destroy(config);
+    if (result == 0)
+        return 0;
+    return error_sys(err, SIDE_STATE, result < 0 ? -result : result, "the mount stopped answering");
+}
+
+void session_stop(struct session *s)
+{
+    struct timespec until;
+
+    fuse_session_exit(s->fuse);
+    pthread_mutex_lock(&s->lock);
+    while (s->running) {
+        pthread_kill(s->loop, WAKE_SIGNAL);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += WAKE_INTERVAL_NS;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        pthread_cond_timedwait(&s->left, &s->lock, &until);
+    }
+    pthread_mutex_unlock(&s->lock);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tree.h - names, nodes and attributes of the mount; no FUSE, no memory per node.
+ *
+ * A node is a number: kind in the high bits, then the catalog's row << 8, then the index of the
+ * file within files.c, 0 for the directory (or link) itself. From the number alone tree_attr can
+ * say everything, from SQLite and never from a repo. Root is 1, as FUSE wants it.
+ *
+ *   /                      NODE_ROOT       rows of files.c with that directory
+ *   /jobs/ULID/            NODE_JOB        row
+ *   /jobs/active/ULID      NODE_ACTIVE     row, a symlink
+ *   /jobs/by-key/KEY       NODE_KEYED      row, a symlink
+ *   /records/ULID/         NODE_RECORD     row
+ *   /stores/ID/            NODE_STORE      row
+ *   /stores/ID/repos/R/    NODE_REPO       row
+ *
+ * Caching: what is `final` will never change while the mount or the object lives (an hour's
+ * timeout): jobs that are terminal, records, and what follows from the configuration. All else may
+ * be stale at once (timeout 0). Things only move from volatile to final.
+ *
+ * Functions return 0 or an errno, never negative: the room sits at the edge where errno is chosen.
+ * Threads: any, after tree_init and before tree_release.
+ */
+#ifndef KEEPFS_FS_TREE_H
+#define KEEPFS_FS_TREE_H
+
+#include "fs/last_error.h"
+#include "service/service.h"
+
+#include <pthread.h>
+#include <sys/stat.h>
+
+typedef uint64_t node_id;
+
+enum node_kind {
+    NODE_ROOT,
+    NODE_JOBS,
+    NODE_JOBS_ACTIVE,
+    NODE_JOBS_KEYED,
+    NODE_RECORDS,
+    NODE_STORES,
+    NODE_STORE_REPOS, /* row: the store's */
+    NODE_JOB,
+    NODE_ACTIVE,
+    NODE_KEYED,
+    NODE_RECORD,
+    NODE_STORE,
+    NODE_REPO,
+    NODE_KINDS
+};
+
+#define NODE_ROOT_ID   ((node_id)1)
+#define NODE_FILE_NONE 0 /* the directory or symlink itself */
+
+node_id node_make(enum node_kind kind, int64_t row, unsigned file);
+/* NODE_KINDS for a number that node_make never made. */
+enum node_kind node_kind_of(node_id n);
+int64_t node_row(node_id n);
+unsigned node_file(node_id n);
+
+/* What the tree reads from, and the facts of the mount. */
+struct tree {
+    struct service *service;
+    const struct clock *clock;
+    uid_t uid;
+    gid_t gid;
+    time_ms mounted_at;
+    struct last_errors *last_errors;
+    struct store_rows *stores; /* in the order of the configuration */
+    pthread_mutex_t lock;      /* guards handles */
+    struct handle *handles;    /* all that are open: see handle_close_all */
+};
+
+/* Finds the rows of all stores and repos, so that their nodes can be told apart later. On failure
+ * nothing is left to release. */
+int tree_init(struct tree *t, struct service *service, const struct clock *clock,
+              struct error *err);
+/* Closes also what is still open: a mount that is detached sends no release. */
+void tree_release(struct tree *t);
+
+/* ---- what a node is about; files.c renders from it ---- */
+
+struct subject {
+    struct tree *tree;
+    node_id node;
+    enum node_kind kind;
+    uid_t uid;                 /* the caller's: last_error differs by it */
+    struct job job;            /* NODE_JOB, NODE_ACTIVE, NODE_KEYED */
+    struct record record;      /* NODE_RECORD */
+    const struct store *store; /* NODE_STORE, NODE_STORE_REPOS, NODE_REPO */
+    const struct repo *repo;   /* NODE_REPO */
+};
+
+/* ENOENT if it is gone, or is no node. */
+int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out);
+/* Will it never change again? */
+bool subject_final(const struct subject *s);
+/* When it changed last, or was made. */
+time_ms subject_time(const struct subject *s);
+
+/* The nodes of stores and repos. ENOENT for a name that is none. */
+int tree_store_node(const struct tree *t, const char *id, node_id *out);
+int tree_repo_node(const struct tree *t, const struct store *store, const char *id, node_id *out);
+
+/* ---- the calls of ops.c ---- */
+
+struct node_attr {
+    node_id node;
+    struct stat st;
+    bool final;
+};
+
+int tree_lookup(struct tree *t, node_id parent, const char *name, uid_t uid, struct node_attr *out);
+int tree_attr(struct tree *t, node_id node, uid_t uid, struct node_attr *out);
+int tree_readlink(struct tree *t, node_id node, struct buf *out);
+
+/* Entries of a directory behind `cookie` (0 = from the start), "." and ".." first. The callback
+ * gets the cookie of the entry itself and returns false when it is full; it must not call the
+ * tree. `mode` has the type. */
+typedef bool (*tree_entry_fn)(void *ctx, const char *name, node_id node, mode_t mode,
+                              uint64_t cookie);
+int tree_list(struct tree *t, node_id dir, uint64_t cookie, tree_entry_fn fn, void *ctx);
+
+/* The errno that the mount answers for an error. */
+int tree_errno(const struct error *err);
+
+#endif

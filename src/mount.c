@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mount.c - the daemon: starts the rooms in order, stops them in reverse; the only file that knows
+ * all of them.
+ *
+ *   start: clear a dead mount -> configuration -> state lock -> catalog -> recover -> mount
+ *          -> workers -> signal thread -> serve
+ *   stop:  (SIGTERM, SIGINT or an unmount) workers -> session -> unmount -> catalog -> lock
+ *
+ * In the background the parent waits on a pipe: one byte says that the mount answers; end of file
+ * says that the child gave up, having told why on the stderr they share.
+ *
+ * Signals are blocked in every thread but the signal thread, which waits for them. It stops the
+ * service first, with the mount still answering, so that whoever watches a job sees it end.
+ *
+ * One daemon per state directory and per mount point: both are held by flock(2), which a crash
+ * releases. A mount whose daemon died answers ENOTCONN to everybody and is cleared here.
+ */
+#include "mount.h"
+
+#include "fs/session.h"
+#include "service/service.h"
+#include "util/buf.h"
+#include "util/fsutil.h"
+#include "util/log.h"
+#include "util/mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Of the two seconds that stopping may take; the rest is for unmounting. */
+enum { STOP_JOBS_MS = 1200, OPEN_FILES = 65536 };
+
+struct daemon {
+    const struct mount_options *options;
+    char *mountpoint;
+    struct config *config;
+    int state_lock, mountpoint_lock;
+    int ready_pipe; /* -1 in the foreground, and once the parent was told */
+    struct catalog *catalog;
+    struct service *service;
+    struct session *session;
+    pthread_t signal_thread;
+    bool jobs_joined;
+};
+
+static int complain(const struct error *err)
+{
+    log_error("%s", err->message);
+    return error_code_exit(err->code);
+}
+
+/* ---- one daemon per place ---- */
+
+/* The mount point with its parent's symlinks resolved; it may itself be a dead mount, which nothing
+ * can resolve. */
+static char *resolve_mountpoint(const char *path, struct error *err)
+{
+    char *whole = realpath(path, NULL);
+    if (whole)
+        return whole;
+    if (errno != ENOTCONN) {
+        error_set(err, ERR_USAGE, "mount point %s: %m", path);
+        return NULL;
+    }
+    __attribute__((cleanup(free_charp))) char *for_dir = xstrdup(path);
+    __attribute__((cleanup(free_charp))) char *for_base = xstrdup(path);
+    __attribute__((cleanup(free_charp))) char *dir = realpath(dirname(for_dir), NULL);
+    if (!dir) {
+        error_set(err, ERR_USAGE, "mount point %s: its parent: %m", path);
+        return NULL;
+    }
+    return xasprintf("%s/%s", strcmp(dir, "/") == 0 ? "" : dir, basename(for_base));
+}
+
+/* Has the daemon behind this mount died? What the kernel has cached does not count. */
+static bool is_dead(const char *mountpoint)
+{
+    struct statx st;
+
+    return statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) != 0 &&
+           errno == ENOTCONN;
+}
+
+/* Clears a dead keepfs mount; refuses a living one, and whatever is no directory. */
+static int claim_mountpoint(struct daemon *d, struct error *err)
+{
+    __attribute__((cleanup(free_charp))) char *source =
+        mounts_source_at(d->mountpoint, "fuse.keepfs");
+
+    if (source && is_dead(d->mountpoint)) {
+        if (mounts_detach(d->mountpoint) != 0)
+            return error_set(err, ERR_USAGE,
+                             "%s is the mount of a keepfs that died, and it cannot be cleared: %m; "
+                             "try: umount -l %s",
+                             d->mountpoint, d->mountpoint);
+        log_warn("cleared the mount that a dead keepfs left on %s", d->mountpoint);
+    } else if (source) {
+        return error_set(err, ERR_USAGE, "%s is mounted already, by a keepfs with %s",
+                         d->mountpoint, source);
+    }
+    d->mountpoint_lock = open(d->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (d->mountpoint_lock < 0)
+        return error_set(err, ERR_USAGE, "mount point %s: %m", d->mountpoint);
+    if (flock(d->mountpoint_lock, LOCK_EX | LOCK_NB) != 0)
+        return error_set(err, ERR_USAGE, "%s is being mounted by another keepfs", d->mountpoint);
+    return 0;
+}
+
+static int claim_state(struct daemon *d, struct error *err)
+{
+    const char *state = d->config->state;
+    __attribute__((cleanup(free_charp))) char *path = xasprintf("%s/lock", state);
+    char owner[512] = "";
+
+    if (dir_create(state) != 0)
+        return error_sys(err, SIDE_STATE, errno, "state directory %s cannot be made", state);
+    d->state_lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (d->state_lock < 0)
+        return error_sys(err, SIDE_STATE, errno, "%s", path);
+    if (flock(d->state_lock, LOCK_EX | LOCK_NB) != 0) {
+        ssize_t n = pread(d->state_lock, owner, sizeof owner - 1, 0);
+        owner[n > 0 ? n : 0] = '\0';
+        owner[strcspn(owner, "\n")] = '\0';
+        return error_set(err, ERR_USAGE, "state directory %s is in use by keepfs %s", state, owner);
+    }
+    int n = snprintf(owner, sizeof owner, "pid %d on %s\n", (int)getpid(), d->mountpoint);
+    if (ftruncate(d->state_lock, 0) != 0 || pwrite(d->state_lock, owner, (size_t)n, 0) != n)
+        log_warn("%s cannot be written: %m", path); /* it names the owner, the lock holds */
+    return 0;
+}
+
+/* ---- the rooms, in order ---- */
+
+static int open_rooms(struct daemon *d, struct error *err)
+{
+    __attribute__((cleanup(free_charp))) char *database =
+        xasprintf("%s/catalog.sqlite", d->config->state);
+
+    d->catalog = catalog_open(database, err);
+    if (!d->catalog)
+        return -1;
+    d->service = service_new(d->config, d->catalog, &clock_system);
+    return service_recover(d->service, err);
+}
+
+/* On a FUSE worker, when the kernel has the mount. */
+static void mount_answers(void *ctx)
+{
+    struct daemon *d = ctx;
+
+    log_info("%s is mounted on %s", d->config->path, d->mountpoint);
+    if (d->ready_pipe < 0)
+        return;
+    log_open(LOG_TO_SYSLOG);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; null >= 0 && fd <= 2; fd++)
+        dup2(null, fd);
+    fd_close(&null);
+    (void)fd_write_all(d->ready_pipe, "", 1); /* a parent that was killed needs no answer */
+    fd_close(&d->ready_pipe);
+}
+
+static void *wait_for_signals(void *ctx)
+{
+    struct daemon *d = ctx;
+    sigset_t set;
+    int signal;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigwait(&set, &signal);
+    d->jobs_joined = service_stop(d->service, STOP_JOBS_MS);
+    session_stop(d->session);
+    return NULL;
+}
+
+static int serve(struct daemon *d, struct error *err)
+{
+    struct session_options options = {
+        .mountpoint = d->mountpoint,
+        .fuse_options = d->options->fuse_options,
+        .fsname = d->config->path,
+        .ready = mount_answers,
+        .ready_ctx = d,
+    };
+
+    d->session = session_mount(d->service, &options, err);
+    if (!d->session)
+        return -1;
+    int result = service_start(d->service, err);
+    int failed = pthread_create(&d->signal_thread, NULL, wait_for_signals, d);
+    if (failed)
+        return error_sys(err, SIDE_STATE, failed, "cannot start the signal thread");
+    if (result == 0)
+        result = session_run(d->session, err);
+    /* After an unmount from outside the jobs are to be stopped just as after a signal. */
+    pthread_kill(d->signal_thread, SIGTERM);
+    pthread_join(d->signal_thread, NULL);
+    return result;
+}
+
+static void close_rooms(struct daemon *d, int status)
+{
+    session_free(d->session);
+    if (d->service && d->session && !d->jobs_joined) {
+        /* A worker hangs in a system call. Its job is interrupted on disk; nothing may be freed. */
+        log_warn("a job did not end in time; its archive is left to the next start");
+        _exit(status);
+    }
+    service_free(d->service);
+    catalog_close(d->catalog);
+    config_free(d->config);
+    fd_close(&d->state_lock);
+    fd_close(&d->mountpoint_lock);
+    fd_close(&d->ready_pipe);
+    free(d->mountpoint);
+}
+
+/* ---- the process ---- */
+
+static void prepare_process(void)
+{
+    struct rlimit files;
+    sigset_t all;
+
+    umask(077);
+    sigfillset(&all);
+    /* What a fault raises must reach the thread that caused it. */
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGABRT);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    /* A directory store takes one descriptor per level, every reader of a payload two. */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < OPEN_FILES) {
+        files.rlim_cur = files.rlim_max < OPEN_FILES ? files.rlim_max : OPEN_FILES;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+    if (chdir("/") != 0)
+        log_warn("cannot change to /: %m");
+}
+
+static int daemon_main(struct daemon *d)
+{
+    struct error err;
+    int status = 0;
+
+    prepare_process();
+    if (claim_state(d, &err) != 0 || claim_mountpoint(d, &err) != 0 || open_rooms(d, &err) != 0 ||
+        serve(d, &err) != 0)
+        status = complain(&err);
+    close_rooms(d, status);
+    return status;
+}
+
+/* The parent's part: 0 if the child said that the mount answers, else the child's exit status. */
+static int wait_until_ready(int pipe_fd, pid_t child)
+{
+    char byte;
+    int status;
+    ssize_t n;
+
+    do
+        n = read(pipe_fd, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    if (n == 1)
+        return 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+        return WEXITSTATUS(status);
+    log_error("the daemon ended before the mount answered");
+    return error_code_exit(ERR_INTERNAL);
+}
+
+static int run_in_background(struct daemon *d)
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        log_error("pipe: %m");
+        return error_code_exit(ERR_INTERNAL);
+    }
+    pid_t child = fork();
+    if (child < 0) {
+        log_error("fork: %m");
+        return error_code_exit(ERR_INTERNAL);
+    }
+    if (child == 0) {
+        close(ends[0]);
+        d->ready_pipe = ends[1];
+        setsid();
+        exit(daemon_main(d));
+    }
+    close(ends[1]);
+    int status = wait_until_ready(ends[0], child);
+    close(ends[0]);
+    config_free(d->config);
+    free(d->mountpoint);
+    return status;
+}
+
+int mount_run(const struct mount_options *options)
+{
+    struct daemon d = {
+        .options = options, .state_lock = -1, .mountpoint_lock = -1, .ready_pipe = -1};
+    struct buf faults = BUF_INIT;
+    struct error err;
+
+    /* A daemon must not hold what a shell or a cron job happened to have open. */
+    if (!options->foreground)
+        close_range(STDERR_FILENO + 1, ~0U, 0);
+    d.mountpoint = resolve_mountpoint(options->mountpoint, &err);
+    if (!d.mountpoint)
+        return complain(&err);
+    d.config = config_load(options->config, d.mountpoint, &faults);
+    if (!d.config) {
+        fputs(buf_text(&faults), stderr);
+        buf_release(&faults);
+        free(d.mountpoint);
+        return error_code_exit(ERR_CONFIG_INVALID);
+    }
+    return options->foreground ? daemon_main(&d) : run_in_background(&d);
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * live.c - a singly linked list: there are never more entries than repos, and a walk over them is
+ * cheap beside the fsync that every command pays for.
+ *
+ * One condition serves everybody who waits (workers, claimers behind an ending job, sleepers), so
+ * every change broadcasts.
+ */
+#include "service/live.h"
+
+#include "util/buf.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* How long a claim waits for a job whose end is being written before it says busy. */
+enum { ENDING_WAIT_MS = 1000 };
+
+void live_init(struct live *l, size_t groups, size_t max_queue)
+{
+    pthread_condattr_t attr;
+
+    *l = (struct live){.max_queue = max_queue};
+    l->last = &l->first;
+    l->group_running = xcalloc(groups, sizeof *l->group_running);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->changed, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void live_release(struct live *l)
+{
+    assert(!l->first);
+    free(l->group_running);
+    pthread_cond_destroy(&l->changed);
+    pthread_mutex_destroy(&l->lock);
+}
+
+static struct timespec deadline_in(int ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    return t;
+}
+
+static struct live_job *find_repo(const struct live *l, const struct repo *repo)
+{
+    for (struct live_job *j = l->first; j; j = j->next)
+        if (j->repo == repo)
+            return j;
+    return NULL;
+}
+
+static struct live_job *find_busy(const struct live *l, struct repo *const *repos, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct live_job *j = find_repo(l, repos[i]);
+        if (j)
+            return j;
+    }
+    return NULL;
+}
+
+/* With the lock held: may these be claimed? */
+static int check_claim(struct live *l, struct repo *const *repos, size_t count, struct error *err)
+{
+    static const char *const words[] = {[LIVE_CLAIMED] = "pending",
+                                        [LIVE_QUEUED] = "pending",
+                                        [LIVE_RUNNING] = "running",
+                                        [LIVE_ENDING] = "about to end"};
+    struct timespec until = deadline_in(ENDING_WAIT_MS);
+    struct live_job *busy;
+
+    while (!l->stopping && (busy = find_busy(l, repos, count)) && busy->phase == LIVE_ENDING)
+        if (pthread_cond_timedwait(&l->changed, &l->lock, &until) != 0)
+            break;
+    if (l->stopping) {
+        error_set(err, ERR_STOPPING, "keepfs is stopping");
+        err->errnum = ESHUTDOWN;
+        return -1;
+    }
+    busy = find_busy(l, repos, count);
+    if (busy) {
+        error_set(err, ERR_BACKUP_ALREADY_RUNNING, "%s/%s has job %s, which is %s",
+                  busy->repo->store->id, busy->repo->id, busy->ulid, words[busy->phase]);
+        err->errnum = EBUSY;
+        return -1;
+    }
+    if (l->count + count > l->max_queue) {
+        error_set(err, ERR_QUEUE_FULL, "%zu jobs are pending or running, max_queue is %zu",
+                  l->count, l->max_queue);
+        err->errnum = EAGAIN;
+        return -1;
+    }
+    return 0;
+}
+
+int live_claim(struct live *l, struct repo *const *repos, char (*ulids)[ULID_LEN + 1], size_t count,
+               struct live_job **out, struct error *err)
+{
+    pthread_mutex_lock(&l->lock);
+    int result = check_claim(l, repos, count, err);
+    for (size_t i = 0; result == 0 && i < count; i++) {
+        struct live_job *j = xcalloc(1, sizeof *j);
+        memcpy(j->ulid, ulids[i], sizeof j->ulid);
+        j->repo = repos[i];
+        j->phase = LIVE_CLAIMED;
+        cancel_init(&j->cancel);
+        *l->last = j;
+        l->last = &j->next;
+        l->count++;
+        out[i] = j;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return result;
+}
+
+void live_queue(struct live *l, struct live_job **jobs, size_t count)
+{
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < count; i++)
+        jobs[i]->phase = LIVE_QUEUED;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static struct live_job *find_runnable(const struct live *l)
+{
+    for (struct live_job *j = l->first; j; j = j->next)
+        if (j->phase == LIVE_QUEUED && !l->group_running[j->repo->store->group])
+            return j;
+    return NULL;
+}
+
+struct live_job *live_take(struct live *l)
+{
+    struct live_job *j = NULL;
+
+    pthread_mutex_lock(&l->lock);
+    while (!l->stopping && !(j = find_runnable(l)))
+        pthread_cond_wait(&l->changed, &l->lock);
+    if (l->stopping)
+        j = NULL;
+    if (j) {
+        j->phase = LIVE_RUNNING;
+        j->holds_group = true;
+        l->group_running[j->repo->store->group] = true;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return j;
+}
+
+void live_requeue(struct live *l, struct live_job *job)
+{
+    live_queue(l, &job, 1);
+}
+
+void live_ending(struct live *l, struct live_job *job)
+{
+    pthread_mutex_lock(&l->lock);
+    job->phase = LIVE_ENDING;
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* With the lock held. */
+static void unlink_job(struct live *l, struct live_job *job)
+{
+    struct live_job **at = &l->first;
+
+    while (*at != job)
+        at = &(*at)->next;
+    *at = job->next;
+    if (l->last == &job->next)
+        l->last = at;
+    l->count--;
+    if (job->holds_group)
+        l->group_running[job->repo->store->group] = false;
+}
+
+static void free_job(struct live_job *job)
+{
+    cancel_release(&job->cancel);
+    free(job);
+}
+
+void live_remove(struct live *l, struct live_job *job)
+{
+    pthread_mutex_lock(&l->lock);
+    unlink_job(l, job);
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+    free_job(job);
+}
+
+bool live_cancel(struct live *l, const char *ulid, const char *reason, struct live_job **pending)
+{
+    struct live_job *j;
+
+    *pending = NULL;
+    pthread_mutex_lock(&l->lock);
+    for (j = l->first; j && strcmp(j->ulid, ulid) != 0; j = j->next)
+        ;
+    if (j) {
+        cancel_request(&j->cancel, ERR_CANCELLED, reason);
+        if (j->phase == LIVE_QUEUED) {
+            j->phase = LIVE_ENDING;
+            *pending = j;
+        }
+    }
+    pthread_mutex_unlock(&l->lock);
+    return j != NULL;
+}
+
+void live_stop(struct live *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->stopping = true;
+    for (struct live_job *j = l->first; j; j = j->next)
+        cancel_request(&j->cancel, ERR_INTERRUPTED, "keepfs was stopped while the job ran");
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void live_clear(struct live *l)
+{
+    pthread_mutex_lock(&l->lock);
+    while (l->first) {
+        struct live_job *j = l->first;
+        unlink_job(l, j);
+        free_job(j);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+bool live_wait_stop(struct live *l, int ms)
+{
+    struct timespec until = deadline_in(ms);
+
+    pthread_mutex_lock(&l->lock);
+    while (!l->stopping && pthread_cond_timedwait(&l->changed, &l->lock, &until) == 0)
+        ;
+    bool stopping = l->stopping;
+    pthread_mutex_unlock(&l->lock);
+    return stopping;
+}

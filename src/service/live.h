@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * live.h - the jobs that have not ended: queue, overlap and cancel are one table.
+ *
+ *   claimed -> queued -> running -> ending -> (gone)
+ *
+ *   claimed   the repo is taken, the row is not visible yet
+ *   queued    the row is there as pending; a worker may take it
+ *   running   a worker has it; no other job of its group runs
+ *   ending    its final state is being written; still found by cancel, still busy for new claims,
+ *             which wait for it to go rather than be told of a job that everybody sees finished
+ *
+ * A repo has at most one entry. Entries are ordered by arrival; live_take gives the first whose
+ * group is free.
+ *
+ * Locks: one mutex inside, never held during a call out. Threads: any. A struct live_job is freed
+ * by live_remove alone, called by the thread that holds it (claimer, worker or canceller).
+ */
+#ifndef KEEPFS_SERVICE_LIVE_H
+#define KEEPFS_SERVICE_LIVE_H
+
+#include "keepfs/cancel.h"
+#include "keepfs/model.h"
+
+#include <pthread.h>
+
+enum live_phase { LIVE_CLAIMED, LIVE_QUEUED, LIVE_RUNNING, LIVE_ENDING };
+
+struct live_job {
+    char ulid[ULID_LEN + 1];
+    const struct repo *repo;
+    struct cancel cancel;
+    enum live_phase phase;
+    bool holds_group; /* a worker has it, so no other job of its group runs */
+    struct live_job *next;
+};
+
+struct live {
+    pthread_mutex_t lock; /* guards all below and every entry's phase and next */
+    pthread_cond_t changed;
+    struct live_job *first, **last;
+    bool *group_running; /* by store.group */
+    size_t count, max_queue;
+    bool stopping;
+};
+
+void live_init(struct live *l, size_t groups, size_t max_queue);
+void live_release(struct live *l); /* no entry is left */
+
+/* Claims all of `repos` or none: ERR_BACKUP_ALREADY_RUNNING (EBUSY), ERR_QUEUE_FULL (EAGAIN),
+ * ERR_STOPPING (ESHUTDOWN). `ulids` are the new jobs' ids; `out` gets the entries. */
+int live_claim(struct live *l, struct repo *const *repos, char (*ulids)[ULID_LEN + 1], size_t count,
+               struct live_job **out, struct error *err);
+/* Their rows are visible now. */
+void live_queue(struct live *l, struct live_job **jobs, size_t count);
+
+/* The next job to run, now running; blocks. NULL once stopping. */
+struct live_job *live_take(struct live *l);
+/* Back to the queue, at its place: a canceller could not write its end. */
+void live_requeue(struct live *l, struct live_job *job);
+
+void live_ending(struct live *l, struct live_job *job);
+/* Takes an entry out and frees it. */
+void live_remove(struct live *l, struct live_job *job);
+
+/*
+ * Asks the job to end. True if it is live. *pending is then set if it was queued: it is the
+ * caller's now, ending, to be removed or requeued.
+ */
+bool live_cancel(struct live *l, const char *ulid, const char *reason, struct live_job **pending);
+
+/* No claim or take succeeds from now on; every running job is asked to end. */
+void live_stop(struct live *l);
+/* Frees the entries that are queued still; after the workers have gone. */
+void live_clear(struct live *l);
+/* Waits `ms` or until live_stop; true once stopping. */
+bool live_wait_stop(struct live *l, int ms);
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * recovery.c - what a dead daemon left, put right before anything new begins.
+ *
+ *   1. each repo: leftovers are swept, archives without a row are adopted, records without an
+ *      archive are marked missing - the last only after a complete listing of the very place
+ *   2. every job that is pending or running becomes interrupted
+ *   3. staging is emptied, logs of jobs that the catalog does not know are removed
+ *
+ * Adopting comes before interrupting, so that an interrupted job can say that its archive is
+ * whole. A repo that cannot be read keeps its records as they are and is logged. Only a catalog
+ * that cannot be written stops the start.
+ */
+#include "service/internal.h"
+
+#include "archive/publish.h"
+#include "util/buf.h"
+#include "util/fsutil.h"
+#include "util/log.h"
+#include "util/ulid.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- adopting ---- */
+
+static int check_manifest(const struct repo *repo, const struct manifest *m, struct error *err)
+{
+    if (strcmp(m->store_id, repo->store->id) != 0)
+        return error_set(err, ERR_MANIFEST_INVALID, "it is an archive of store %s", m->store_id);
+    if (m->encrypted || strcmp(m->compression, "none") != 0)
+        return error_set(err, ERR_MANIFEST_UNSUPPORTED,
+                         "it is encrypted or compressed, which this keepfs cannot read");
+    return 0;
+}
+
+static int object_size(struct destination *d, const char *ulid, const char *name, uint64_t *size,
+                       struct error *err)
+{
+    struct object *o;
+
+    if (archive_open(d, ulid, name, &o, err) != 0)
+        return -1;
+    *size = o->size;
+    d->kind->close_object(o);
+    return 0;
+}
+
+/* The sizes on disk: an archive was durable before it appeared, so that its bytes need no reading
+ * here; one that is short all the same was damaged afterwards and is not offered. */
+static int check_objects(struct destination *d, const struct manifest *m, struct record *out,
+                         struct error *err)
+{
+    uint64_t size;
+
+    if (object_size(d, m->backup_id, ARCHIVE_PAYLOAD, &size, err) != 0)
+        return -1;
+    if (size != m->stored.size)
+        return error_set(err, ERR_INTEGRITY_FAILED,
+                         "payload.bin has %llu bytes, its manifest says %llu",
+                         (unsigned long long)size, (unsigned long long)m->stored.size);
+    if (m->version == MANIFEST_V1 || m->payload_id_count == 0)
+        return 0;
+    return object_size(d, m->backup_id, ARCHIVE_PAYLOAD_IDS, &out->payload_ids_bytes, err);
+}
+
+int recovery_describe(struct destination *d, const struct repo *repo, const char *ulid,
+                      struct record *out, struct error *err)
+{
+    struct manifest m;
+    struct buf text = BUF_INIT;
+
+    *out = (struct record){0};
+    if (archive_manifest(d, ulid, &m, &text, err) != 0) {
+        buf_release(&text);
+        return -1;
+    }
+    int result = check_manifest(repo, &m, err);
+    if (result == 0)
+        result = check_objects(d, &m, out, err);
+    memcpy(out->ulid, m.backup_id, sizeof out->ulid);
+    snprintf(out->store, sizeof out->store, "%s", m.store_id);
+    snprintf(out->store_kind, sizeof out->store_kind, "%s", m.store_kind);
+    snprintf(out->repo, sizeof out->repo, "%s", repo->id);
+    out->created_at = m.created_at;
+    out->size_bytes = m.stored.size;
+    out->content_bytes = m.version == MANIFEST_V1 ? m.stored.size : m.content_bytes;
+    snprintf(out->sha256, sizeof out->sha256, "%s", m.stored.sha256);
+    out->manifest_bytes = text.len;
+    out->payload_id_count = m.payload_id_count;
+    manifest_release(&m);
+    buf_release(&text);
+    return result;
+}
+
+static void adopt(struct service *s, struct destination *d, const struct repo *repo,
+                  const char *ulid)
+{
+    struct record known, record;
+    struct error err;
+    bool adopted = false;
+
+    if (catalog_record_get(s->catalog, ulid, &known, &err) == 0)
+        return;
+    if (recovery_describe(d, repo, ulid, &record, &err) != 0)
+        log_warn("%s/%s: archive %s is not adopted: %s", repo->store->id, repo->id, ulid,
+                 err.message);
+    else if (catalog_record_adopt(s->catalog, &record, &adopted, &err) != 0)
+        log_error("%s/%s: archive %s cannot be adopted: %s", repo->store->id, repo->id, ulid,
+                  err.message);
+    else if (adopted)
+        log_info("%s/%s: archive %s adopted", repo->store->id, repo->id, ulid);
+}
+
+/* ---- one repo ---- */
+
+static void say_swept(void *ctx, const char *ulid, bool partial)
+{
+    const struct repo *repo = ctx;
+
+    log_info("%s/%s: removed %s archive %s", repo->store->id, repo->id,
+             partial ? "half-written" : "half-deleted", ulid);
+}
+
+static int reconcile(struct service *s, struct destination *d, struct repo *repo, struct error *err)
+{
+    struct archive_list list;
+    size_t missing;
+
+    if (archive_sweep(d, say_swept, repo, err) != 0)
+        log_warn("%s/%s: leftovers are not removed: %s", repo->store->id, repo->id, err->message);
+    if (archive_list(d, &list, err) != 0)
+        return -1;
+    for (size_t i = 0; i < list.count; i++)
+        adopt(s, d, repo, list.ids[i]);
+    /* What is not here is missing only if this is the place where it was. */
+    bool used = false;
+    int result =
+        catalog_repo_is_used(s->catalog, repo->store->id, repo->id, repo->place, &used, err);
+    if (result == 0 && used)
+        result = d->kind->recognise(d, err);
+    if (result == 0)
+        result = catalog_records_missing(s->catalog, repo->store->id, repo->id, list.ids,
+                                         list.count, &missing, err);
+    if (result == 0 && missing > 0)
+        log_warn("%s/%s: %zu records have no archive in %s any more and are not listed",
+                 repo->store->id, repo->id, missing, repo->place);
+    archive_list_free(&list);
+    return result;
+}
+
+static void recover_repo(struct service *s, struct repo *repo)
+{
+    struct destination *d;
+    struct error err, used_err;
+    bool used = true;
+
+    if (repo->kind->open(&repo->settings, 0, &d, &err) != 0) {
+        if (err.code == ERR_DESTINATION_NOT_FOUND &&
+            catalog_repo_is_used(s->catalog, repo->store->id, repo->id, repo->place, &used,
+                                 &used_err) == 0 &&
+            !used)
+            return; /* the first backup makes it */
+        log_warn("%s/%s: not reconciled: %s", repo->store->id, repo->id, err.message);
+        return;
+    }
+    if (reconcile(s, d, repo, &err) != 0)
+        log_warn("%s/%s: not reconciled: %s", repo->store->id, repo->id, err.message);
+    repo->kind->close(d);
+}
+
+/* ---- the whole ---- */
+
+static int make_directory(const char *path, struct error *err)
+{
+    if (dir_create(path) != 0)
+        return error_sys(err, SIDE_STATE, errno, "%s cannot be made", path);
+    return 0;
+}
+
+/* Logs whose job went with a catalog that was deleted. */
+static void sweep_logs(struct service *s)
+{
+    struct job job;
+    struct error err;
+    DIR *dir = opendir(s->logs);
+
+    if (!dir)
+        return;
+    for (struct dirent *e; (e = readdir(dir));) {
+        char name[ULID_LEN + 1];
+        size_t len = strlen(e->d_name);
+        if (len != ULID_LEN + 4 || strcmp(e->d_name + ULID_LEN, ".log") != 0)
+            continue;
+        snprintf(name, sizeof name, "%.*s", ULID_LEN, e->d_name);
+        if (ulid_valid(name) && catalog_job_get(s->catalog, name, &job, &err) != 0 &&
+            err.code == ERR_NOT_FOUND)
+            unlinkat(dirfd(dir), e->d_name, 0);
+    }
+    closedir(dir);
+}
+
+int recovery_run(struct service *s, struct error *err)
+{
+    size_t interrupted;
+
+    if (make_directory(s->staging, err) != 0 || make_directory(s->logs, err) != 0)
+        return -1;
+    for (size_t i = 0; i < s->config->store_count; i++)
+        for (size_t k = 0; k < s->config->stores[i]->repo_count; k++)
+            recover_repo(s, s->config->stores[i]->repos[k]);
+    if (catalog_jobs_interrupt(s->catalog, clock_now(s->clock), &interrupted, err) != 0)
+        return error_context(err, "jobs of the last run cannot be marked as interrupted");
+    if (interrupted > 0)
+        log_warn("%zu jobs of the last run were interrupted", interrupted);
+    if (dir_clear(s->staging) != 0)
+        log_warn("%s: not all leftovers can be removed: %m", s->staging);
+    sweep_logs(s);
+    return 0;
+}

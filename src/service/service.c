@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * service.c - the service's life, and reading archives on behalf of the mount.
+ */
+#include "service/internal.h"
+
+#include "archive/publish.h"
+#include "util/buf.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct service *service_new(const struct config *config, struct catalog *catalog,
+                            const struct clock *clock)
+{
+    struct service *s = xcalloc(1, sizeof *s);
+    size_t groups = 1;
+
+    for (size_t i = 0; i < config->store_count; i++)
+        if (config->stores[i]->group >= groups)
+            groups = config->stores[i]->group + 1;
+    s->config = config;
+    s->catalog = catalog;
+    s->clock = clock;
+    s->staging = xasprintf("%s/staging", config->state);
+    s->logs = xasprintf("%s/logs", config->state);
+    live_init(&s->live, groups, (size_t)settings_int(&config->settings, "max_queue"));
+    return s;
+}
+
+int service_recover(struct service *s, struct error *err)
+{
+    return recovery_run(s, err);
+}
+
+/* Signals belong to the daemon's signal thread: workers are started with all of them blocked. */
+int service_start(struct service *s, struct error *err)
+{
+    size_t wanted = (size_t)settings_int(&s->config->settings, "max_jobs");
+    sigset_t all, before;
+    int result = 0;
+
+    s->workers = xcalloc(wanted, sizeof *s->workers);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (result == 0 && s->worker_count < wanted) {
+        result = pthread_create(&s->workers[s->worker_count], NULL, worker_main, s);
+        if (result == 0)
+            s->worker_count++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (result != 0)
+        return error_sys(err, SIDE_STATE, result, "cannot start worker %zu of %zu",
+                         s->worker_count + 1, wanted);
+    return 0;
+}
+
+static bool join_workers(struct service *s, int deadline_ms)
+{
+    struct timespec until;
+    bool all = true;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += deadline_ms / 1000;
+    until.tv_nsec += (long)(deadline_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    for (size_t i = 0; i < s->worker_count; i++)
+        if (pthread_clockjoin_np(s->workers[i], NULL, CLOCK_MONOTONIC, &until) != 0)
+            all = false;
+    return all;
+}
+
+bool service_stop(struct service *s, int deadline_ms)
+{
+    struct error err;
+    size_t interrupted;
+
+    live_stop(&s->live);
+    bool joined = join_workers(s, deadline_ms);
+    /* What is still pending, or hangs in a system call, in one transaction. */
+    if (catalog_jobs_interrupt(s->catalog, clock_now(s->clock), &interrupted, &err) != 0)
+        log_error("jobs that did not end are not marked as interrupted; the next start does it: %s",
+                  err.message);
+    else if (interrupted > 0)
+        log_info("%zu jobs interrupted", interrupted);
+    if (joined) {
+        s->worker_count = 0;
+        live_clear(&s->live);
+    }
+    return joined;
+}
+
+void service_free(struct service *s)
+{
+    if (!s)
+        return;
+    live_release(&s->live);
+    free(s->workers);
+    free(s->staging);
+    free(s->logs);
+    free(s);
+}
+
+const struct config *service_config(const struct service *s)
+{
+    return s->config;
+}
+
+struct catalog *service_catalog(const struct service *s)
+{
+    return s->catalog;
+}
+
+char *service_log_path(const struct service *s, const char *job)
+{
+    return xasprintf("%s/%s.log", s->logs, job);
+}
+
+int service_open_object(struct service *s, const struct record *record, const char *name,
+                        struct service_object *out, struct error *err)
+{
+    const struct store *store = config_store(s->config, record->store);
+    const struct repo *repo = store ? store_repo(store, record->repo) : NULL;
+
+    *out = (struct service_object){0};
+    if (!repo)
+        return error_set(err, ERR_DESTINATION_CONFIG_INVALID,
+                         "the repo %s/%s of record %s is not in the configuration any more",
+                         record->store, record->repo, record->ulid);
+    if (repo->kind->open(&repo->settings, 0, &out->destination, err) != 0)
+        return -1;
+    if (archive_open(out->destination, record->ulid, name, &out->object, err) != 0) {
+        repo->kind->close(out->destination);
+        *out = (struct service_object){0};
+        return -1;
+    }
+    return 0;
+}
+
+void service_close_object(struct service_object *o)
+{
+    if (!o->destination)
+        return;
+    o->destination->kind->close_object(o->object);
+    o->destination->kind->close(o->destination);
+    *o = (struct service_object){0};
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * service.h - what the daemon does: takes commands, runs jobs, recovers.
+ *
+ * Life: service_new -> service_recover -> service_start -> commands -> service_stop ->
+ * service_free.
+ *
+ *   recover  archives without a row are adopted; running and pending jobs become interrupted;
+ *            leftovers of dead jobs are swept from repos and from staging. Each repo is on its
+ *            own: one that cannot be read is logged and does not stop the start.
+ *   start    max_jobs workers begin to run what is queued.
+ *   stop     new commands are refused (ERR_STOPPING), pending and running jobs become
+ *            interrupted, workers are joined until a deadline.
+ *
+ * A command only enqueues: when service_run returns 0 the jobs are rows on disk. Jobs of one store
+ * (one group, see model.h) run one after another; a repo has at most one job pending or running.
+ *
+ * Locks: one mutex guards the table of live jobs; no catalog call is made with it held. A job is in
+ * the table before its row is visible and until after its final state is: whoever sees a live row
+ * can cancel it, and whoever saw a final state is never told that the repo is busy.
+ *
+ * Threads: commands may come from any thread.
+ */
+#ifndef KEEPFS_SERVICE_H
+#define KEEPFS_SERVICE_H
+
+#include "catalog/catalog.h"
+#include "config.h"
+#include "util/clock.h"
+
+struct service;
+
+/* `config` and `catalog` must outlive it. Nothing runs yet. */
+struct service *service_new(const struct config *config, struct catalog *catalog,
+                            const struct clock *clock);
+int service_recover(struct service *s, struct error *err);
+int service_start(struct service *s, struct error *err);
+/* Waits for the workers until `deadline_ms` from now. True if all jobs have ended and nothing of
+ * the service runs any more; else the process should leave without freeing it. */
+bool service_stop(struct service *s, int deadline_ms);
+void service_free(struct service *s);
+
+const struct config *service_config(const struct service *s);
+struct catalog *service_catalog(const struct service *s);
+
+/* One accepted line of ctl. */
+struct run_request {
+    char store[LIMIT_ID + 1];
+    char repo[LIMIT_ID + 1]; /* "" = all repos of the store */
+    char key[LIMIT_KEY + 1]; /* "" = none; needs exactly one repo to start */
+    char label[LIMIT_LABEL + 1];
+    char requested_by[32];
+};
+
+struct run_reply {
+    size_t count;
+    struct {
+        char job[ULID_LEN + 1];
+        char repo[LIMIT_ID + 1];
+    } jobs[LIMIT_REPOS_PER_STORE];
+};
+
+/* Parses one line without its newline: STORE[/REPO] [key=TOKEN] [label=TEXT...]. The label takes
+ * the rest of the line. ERR_INVALID with errnum EINVAL or E2BIG, naming the column. */
+int run_request_parse(const char *line, size_t len, struct run_request *out, struct error *err);
+
+/*
+ * One job for each repo named, or none at all. Errors, with their errno: ERR_NOT_FOUND ENOENT,
+ * ERR_BACKUP_ALREADY_RUNNING EBUSY (the job's ULID in the message), ERR_QUEUE_FULL EAGAIN,
+ * ERR_INVALID EEXIST for a used key, ERR_STOPPING ESHUTDOWN, ERR_STATE_*.
+ */
+int service_run(struct service *s, const struct run_request *request, struct run_reply *reply,
+                struct error *err);
+
+/* Asks a job to end. A pending one is interrupted when this returns; a running one soon after. A
+ * finished one stays as it is, and that is success. ERR_NOT_FOUND for an unknown job. */
+int service_cancel(struct service *s, const char *job, const char *by, struct error *err);
+
+/* The job's log file; heap allocated. It may not exist yet. */
+char *service_log_path(const struct service *s, const char *job);
+
+/* Opens an object of a record's archive for reading. The struct destination stays open until
+ * service_close_object. */
+struct service_object {
+    struct destination *destination;
+    struct object *object;
+};
+int service_open_object(struct service *s, const struct record *record, const char *name,
+                        struct service_object *out, struct error *err);
+void service_close_object(struct service_object *o);
+
+#endif
