@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+# kill -9 at random moments under load, and what the next start makes of it.
+
+load ../cases/lib
+
+# KEEPFS_SEED repeats a run; KEEPFS_KILLS sets how many.
+KILLS=${KEEPFS_KILLS:-300}
+
+all_idle() { [ -z "$(ls "$M/jobs/active")" ]; }
+
+# Triggers without end, from a process of its own, whatever happens to the mount.
+load_it() {
+    while :; do
+        for s in app docs; do { echo $s >"$M/ctl"; } 2>/dev/null; done
+        read -rt 0.002 <> <(:)
+    done
+}
+
+@test "$KILLS kills: no record without archive, no whole archive without record, no job left running, nothing half-made" {
+    make_db "$T/src/app.db" 2000 WAL
+    mkdir "$T/src/docs"
+    for i in $(seq 40); do head -c 20000 /dev/urandom >"$T/src/docs/$i"; done
+    config <<EOF
+[store app]
+kind = sqlite
+path = $T/src/app.db
+[repo app/main]
+kind = local
+path = $T/repo/app
+[store docs]
+kind = directory
+path = $T/src/docs
+[repo docs/main]
+kind = local
+path = $T/repo/docs
+EOF
+    RANDOM=${KEEPFS_SEED:=$$}
+    echo "# seed $KEEPFS_SEED" >&3
+    start
+    backup app
+    backup docs
+    load_it 3>&- &
+    CHILDREN+=($!)
+    interrupted=0
+    for i in $(seq "$KILLS"); do
+        # A random moment: this many looks at the mount, from none to some 60 ms.
+        for _ in $(seq $((RANDOM % 40))); do ls "$M/jobs/active" >/dev/null; done
+        kill_daemon
+        begin=$(date +%s%N)
+        start
+        [ $((($(date +%s%N) - begin) / 1000000)) -lt 3000 ]
+        if [ "$(cat "$M"/jobs/*/status 2>/dev/null | grep -cx interrupted)" -gt $interrupted ]; then
+            interrupted=$((interrupted + 1))
+        fi
+        if ((i % 10 == 0)); then check_all; fi
+    done
+    kill -STOP "${CHILDREN[-1]}"
+    await all_idle
+    check_all
+    echo "# $KILLS kills, $(ls "$M/records" | wc -l) records, $(cat "$M"/jobs/*/status | grep -cx interrupted) jobs interrupted" >&3
+}
+
+# With the load held: whatever a kill left is put right.
+check_all() {
+    kill -STOP "${CHILDREN[-1]}"
+    await all_idle
+    assert_clean "$T/repo/app" "$T/repo/docs"
+    ! grep -Lxq -e succeeded -e failed -e interrupted "$M"/jobs/0*/status
+    local r
+    for r in $(ls "$M/records" | tail -n 12); do
+        [ "$(sha256sum <"$M/records/$r/payload.bin" | cut -d' ' -f1)" = "$(cat "$M/records/$r/sha256")" ]
+    done
+    # The repos would grow without end: keep the last few, as an operator who cleans up by hand.
+    kill -CONT "${CHILDREN[-1]}"
+}

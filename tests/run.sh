@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# run.sh [--long] - builds keepfs and runs all its tests, bounded; --long without bounds.
+#
+#   1. unit tests    as built for use (gcc), with ASan + UBSan (clang), with TSan (clang)
+#   2. cases         what a user sees, on a mount: as built for use, then a part of them with
+#                    each sanitizer, in the daemon
+#   3. fault         kill -9 at random moments under load
+#   4. fuzz          what strangers can write: ctl, configuration, manifests
+#
+# Installs the Debian packages that it needs. Ends with "N passed, N failed, N skipped", and exit
+# status 1 if anything failed. Everything it makes is in one temporary directory, removed at the
+# end; KEEPFS_TEST_DIR=DIR keeps the builds in DIR for the next run instead.
+set -u
+
+long=no
+case "${1:-}" in
+'') ;;
+--long) long=yes ;;
+*)
+    echo "usage: run.sh [--long]" >&2
+    exit 2
+    ;;
+esac
+
+cd "$(dirname "$0")/.." || exit 1
+examples/install-packages.sh test || exit 1
+
+if [ -n "${KEEPFS_TEST_DIR:-}" ]; then
+    dir=$KEEPFS_TEST_DIR
+    mkdir -p "$dir"
+else
+    dir=$(mktemp -d "${TMPDIR:-/tmp}/keepfs-test.XXXXXX")
+fi
+logs=$dir/logs
+rm -rf "$logs"
+mkdir -p "$logs"
+
+finish() {
+    # A case cleans up after itself; what is still here would be a fault of the tests.
+    local m
+    while read -r m; do
+        echo "left behind: a mount on $m" >&2
+        umount -l "$m"
+    done < <(awk '$3 == "fuse.keepfs" && index($2, "/keepfs-case.") {print $2}' /proc/mounts)
+    if [ -z "${KEEPFS_TEST_DIR:-}" ]; then rm -rf --one-file-system "$dir"; fi
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+passed=0 failed=0 skipped=0
+say() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
+
+build() { # NAME COMPILER OPTION...
+    local name=$1 compiler=$2
+    shift 2
+    if ! { [ -d "$dir/$name" ] || CC=$compiler meson setup "$dir/$name" -Dwerror=true "$@"; } \
+        >"$logs/build-$name" 2>&1 || ! ninja -C "$dir/$name" >>"$logs/build-$name" 2>&1; then
+        cat "$logs/build-$name"
+        echo "FAILED: build $name"
+        failed=$((failed + 1))
+        return 1
+    fi
+}
+
+# Adds the counts of a file of cmocka's output.
+count_cmocka() { # FILE
+    passed=$((passed + $(grep -c '^\[       OK \]' "$1")))
+    failed=$((failed + $(grep -c '^\[  FAILED  \] [A-Za-z_0-9]*: *[A-Za-z_0-9]*$' "$1")))
+    skipped=$((skipped + $(grep -c '^\[  SKIPPED \] [A-Za-z_0-9]*$' "$1")))
+}
+
+units() { # NAME
+    local log=$dir/$1/meson-logs/testlog.txt
+    if ! meson test -C "$dir/$1" --num-processes 2 --print-errorlogs >"$logs/units-$1" 2>&1; then
+        cat "$logs/units-$1"
+        failed=$((failed + $(grep -cE ' (FAIL|TIMEOUT|ERROR) ' "$logs/units-$1")))
+    fi
+    count_cmocka "$log"
+    grep -E '^(Ok|Fail|Timeout):' "$logs/units-$1" | tr -s ' \n' ' '
+    echo
+}
+
+# Runs bats files and adds their counts.
+cases() { # NAME FILE...
+    local name=$1 ok bad skip
+    shift
+    KEEPFS=$dir/$name/keepfs KEEPFS_LONG=$long \
+        bats --formatter tap --print-output-on-failure "$@" >"$logs/cases-$name" 2>&1
+    grep -vE '^ok [0-9]+ .*[^ ]$|^1\.\.' "$logs/cases-$name" || true
+    grep -E '^ok [0-9]+ .*# skip' "$logs/cases-$name" || true
+    skip=$(grep -cE '^ok [0-9]+ .*# skip' "$logs/cases-$name")
+    ok=$(($(grep -cE '^ok [0-9]+' "$logs/cases-$name") - skip))
+    bad=$(grep -cE '^not ok [0-9]+' "$logs/cases-$name")
+    if [ $((ok + bad + skip)) = 0 ]; then bad=1; fi
+    echo "$ok passed, $bad failed, $skip skipped with $name"
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+}
+
+# Fuzzes one target for a bounded time; --long for ten minutes.
+fuzz() { # NAME
+    local seconds=15
+    if [ $long = yes ]; then seconds=600; fi
+    mkdir -p "$dir/found-$1"
+    if "$dir/fuzz/tests/fuzz-$1" -max_total_time=$seconds -timeout=10 -rss_limit_mb=1024 \
+        -artifact_prefix="$dir/found-$1/" "$dir/found-$1" "tests/fuzz/corpus/$1" \
+        >"$logs/fuzz-$1" 2>&1; then
+        grep -E '^Done [0-9]+ runs' "$logs/fuzz-$1" | sed "s/^/$1: /"
+        passed=$((passed + 1))
+    else
+        tail -n 60 "$logs/fuzz-$1"
+        failed=$((failed + 1))
+    fi
+}
+
+say "build"
+build plain gcc
+build asan clang -Db_sanitize=address,undefined -Db_lundef=false
+build tsan clang -Db_sanitize=thread -Db_lundef=false
+build fuzz clang -Db_sanitize=address,undefined -Db_lundef=false \
+    -Dc_args=-fsanitize=fuzzer-no-link
+
+for name in plain asan tsan; do
+    say "unit tests, $name"
+    units $name
+done
+
+say "cases"
+cases plain tests/cases/*.bats
+say "cases, ASan and UBSan"
+cases asan tests/cases/{backup_by_echo,ctl,cancel,failures,start_stop}.bats
+say "cases, TSan"
+cases tsan tests/cases/{backup_by_echo,cancel,start_stop}.bats
+
+say "fuzz"
+fuzz ctl
+fuzz config
+fuzz manifest
+
+say "fault: kill -9 at random moments"
+cases plain tests/fault/*.bats
+
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
