@@ -16,6 +16,7 @@
 
 #include "archive/publish.h"
 #include "stream/gate.h"
+#include "stream/relay.h"
 #include "util/buf.h"
 #include "util/log.h"
 #include "util/ulid.h"
@@ -143,7 +144,8 @@ static const struct source_run_ops run_ops = {
 /* The whole stream into the payload, which is durable when this returns 0. */
 static int stream(struct run *r, struct source *source, struct publish *publish, struct error *err)
 {
-    struct writer *chain = gate_new(publish_payload(publish), r->b->cancel, stream_passed, r);
+    struct writer *out = relay_new(publish_payload(publish));
+    struct writer *chain = gate_new(out, r->b->cancel, stream_passed, r);
 
     r->source_run.out = chain;
     int result = source->kind->backup(source, &r->source_run, err);
