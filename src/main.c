@@ -9,10 +9,12 @@
 #include "mount.h"
 #include "util/buf.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct command {
     const char *name, *arguments, *help;
@@ -156,10 +158,23 @@ static const struct command commands[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+/* Whoever starts us with 0, 1 or 2 closed would have a lock or a pipe take their place. */
+static void open_standard_files(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     const char *slash = strrchr(argv[0], '/');
 
+    open_standard_files();
     if (strcmp(slash ? slash + 1 : argv[0], "mount.keepfs") == 0)
         return run_mount_helper(argc, argv);
     for (const struct command *c = commands; argc > 1 && c->name; c++)

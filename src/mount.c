@@ -40,7 +40,7 @@
 #include <unistd.h>
 
 /* Of the two seconds that stopping may take; the rest is for unmounting. */
-enum { STOP_JOBS_MS = 1200, OPEN_FILES = 65536 };
+enum { STOP_JOBS_MS = 1200, STOP_MOUNT_MS = 400, OPEN_FILES = 65536 };
 
 struct daemon {
     const struct mount_options *options;
@@ -113,8 +113,26 @@ static int claim_mountpoint(struct daemon *d, struct error *err)
     d->mountpoint_lock = open(d->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->mountpoint_lock < 0)
         return error_set(err, ERR_USAGE, "mount point %s: %m", d->mountpoint);
-    if (flock(d->mountpoint_lock, LOCK_EX | LOCK_NB) != 0)
+    /* Seen only now: the lock may be on the root of what another one has mounted meanwhile. */
+    __attribute__((cleanup(free_charp))) char *other =
+        mounts_source_at(d->mountpoint, "fuse.keepfs");
+    if (other || flock(d->mountpoint_lock, LOCK_EX | LOCK_NB) != 0)
         return error_set(err, ERR_USAGE, "%s is being mounted by another keepfs", d->mountpoint);
+    return 0;
+}
+
+/* The state holds the catalog: whoever can write there can make keepfs say anything. */
+static int check_state_owner(const char *state, struct error *err)
+{
+    struct stat st;
+
+    if (stat(state, &st) != 0)
+        return error_sys(err, SIDE_STATE, errno, "state directory %s", state);
+    if ((st.st_uid != geteuid() && st.st_uid != 0) || (st.st_mode & (S_IWGRP | S_IWOTH)))
+        return error_set(err, ERR_STATE_UNAVAILABLE,
+                         "state directory %s can be written by others than the user that runs "
+                         "keepfs; try: chown %u %s; chmod 700 %s",
+                         state, (unsigned)geteuid(), state, state);
     return 0;
 }
 
@@ -126,6 +144,8 @@ static int claim_state(struct daemon *d, struct error *err)
 
     if (dir_create(state) != 0)
         return error_sys(err, SIDE_STATE, errno, "state directory %s cannot be made", state);
+    if (check_state_owner(state, err) != 0)
+        return -1;
     d->state_lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (d->state_lock < 0)
         return error_sys(err, SIDE_STATE, errno, "%s", path);
@@ -168,7 +188,9 @@ static void mount_answers(void *ctx)
     for (int fd = 0; null >= 0 && fd <= 2; fd++)
         dup2(null, fd);
     fd_close(&null);
-    (void)fd_write_all(d->ready_pipe, "", 1); /* a parent that was killed needs no answer */
+    /* Whoever ended the start by killing the parent does not want a mount. */
+    if (fd_write_all(d->ready_pipe, "", 1) != 0)
+        kill(getpid(), SIGTERM);
     fd_close(&d->ready_pipe);
 }
 
@@ -183,7 +205,13 @@ static void *wait_for_signals(void *ctx)
     sigaddset(&set, SIGINT);
     sigwait(&set, &signal);
     d->jobs_joined = service_stop(d->service, STOP_JOBS_MS);
-    session_stop(d->session);
+    if (!session_stop(d->session, STOP_MOUNT_MS)) {
+        /* A reader hangs in a repo's system call, and with it a thread that nobody can end. */
+        log_warn("a request did not end in time; leaving without it");
+        service_interrupt(d->service);
+        (void)mounts_detach(d->mountpoint); /* the next start clears it otherwise */
+        _exit(0);
+    }
     return NULL;
 }
 
@@ -215,6 +243,8 @@ static int serve(struct daemon *d, struct error *err)
 static void close_rooms(struct daemon *d, int status)
 {
     session_free(d->session);
+    if (d->service && d->session)
+        service_interrupt(d->service);
     if (d->service && d->session && !d->jobs_joined) {
         /* A worker hangs in a system call. Its job is interrupted on disk; nothing may be freed. */
         log_warn("a job did not end in time; its archive is left to the next start");
@@ -271,7 +301,7 @@ static int daemon_main(struct daemon *d)
 static int wait_until_ready(int pipe_fd, pid_t child)
 {
     char byte;
-    int status;
+    int status = 0;
     ssize_t n;
 
     do
@@ -291,6 +321,8 @@ static int run_in_background(struct daemon *d)
 {
     int ends[2];
 
+    /* A daemon must not hold what a shell or a cron job happened to have open. */
+    close_range(STDERR_FILENO + 1, ~0U, 0);
     if (pipe2(ends, O_CLOEXEC) != 0) {
         log_error("pipe: %m");
         return error_code_exit(ERR_INTERNAL);
@@ -321,9 +353,7 @@ int mount_run(const struct mount_options *options)
     struct buf faults = BUF_INIT;
     struct error err;
 
-    /* A daemon must not hold what a shell or a cron job happened to have open. */
-    if (!options->foreground)
-        close_range(STDERR_FILENO + 1, ~0U, 0);
+    signal(SIGCHLD, SIG_DFL); /* ignored, it would keep exit statuses from us */
     d.mountpoint = resolve_mountpoint(options->mountpoint, &err);
     if (!d.mountpoint)
         return complain(&err);

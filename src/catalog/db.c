@@ -29,8 +29,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* How long a write waits for another process's lock. */
-#define BUSY_TIMEOUT_MS 5000
+/* How long a write waits for another process's lock, with the mutex held: an operator's shell may
+ * have the database open, and must not stop the mount. */
+#define BUSY_TIMEOUT_MS 500
 
 /* journal_size_limit: a -wal that a burst made big does not stay so. */
 static const char pragmas[] = "PRAGMA synchronous = FULL;"
@@ -114,9 +115,9 @@ int db_fail(struct catalog *c, int rc, struct error *err)
     case SQLITE_LOCKED:
     case SQLITE_PROTOCOL:
         error_set(err, ERR_STATE_UNAVAILABLE,
-                  "state database %s: %s: another process has had it locked for %d s; end the "
+                  "state database %s: %s: another process has had it locked for %d ms; end the "
                   "transaction of whatever has it open",
-                  c->path, text, BUSY_TIMEOUT_MS / 1000);
+                  c->path, text, BUSY_TIMEOUT_MS);
         err->errnum = EIO;
         return -1;
     default:

@@ -10,7 +10,8 @@
  * The job of a record is the one whose `record` names it; see schema.c.
  *
  * "Newest" is by (created_at, ulid): two archives may begin in the same millisecond, and an
- * adopted one has a younger row than its time.
+ * adopted one has a younger row than its time. One that the clock said was made in the future
+ * counts only if there is no other: a clock that once was wrong must not hide all later backups.
  */
 #include "catalog/db.h"
 
@@ -26,7 +27,13 @@
     " FROM records r LEFT JOIN jobs j ON j.record = r.ulid"                                        \
     " WHERE r.state = 'good' AND "
 
-#define NEWEST " ORDER BY r.created_at DESC, r.ulid DESC LIMIT 1"
+/* A minute's tolerance is for clocks that are being set. */
+#define NOT_AHEAD "n.created_at <= (CAST(strftime('%s', 'now') AS INTEGER) + 60) * 1000"
+#define NEWEST_OF(where)                                                                           \
+    "(SELECT n.id FROM records n WHERE n.state = 'good' AND " where                                \
+    " ORDER BY n.created_at DESC, n.ulid DESC LIMIT 1)"
+#define NEWEST(where)                                                                              \
+    "r.id = coalesce(" NEWEST_OF(where " AND " NOT_AHEAD) ", " NEWEST_OF(where) ")"
 
 const struct db_text record_sql[] = {
     {SQL_LIST_RECORDS, "SELECT id, ulid FROM records INDEXED BY records_good"
@@ -45,8 +52,8 @@ const struct db_text record_sql[] = {
      " WHERE records.state = 'missing'"},
     {SQL_RECORD_GET, RECORD_SELECT "r.ulid = ?1"},
     {SQL_RECORD_AT, RECORD_SELECT "r.id = ?1"},
-    {SQL_RECORD_LATEST_OF_STORE, RECORD_SELECT "r.store = ?1" NEWEST},
-    {SQL_RECORD_LATEST_OF_REPO, RECORD_SELECT "r.store = ?1 AND r.repo = ?2" NEWEST},
+    {SQL_RECORD_LATEST_OF_STORE, RECORD_SELECT NEWEST("n.store = ?1")},
+    {SQL_RECORD_LATEST_OF_REPO, RECORD_SELECT NEWEST("n.store = ?1 AND n.repo = ?2")},
     {SQL_RECORDS_MISSING, "UPDATE records INDEXED BY records_of_repo SET state = 'missing'"
                           " WHERE store = ?1 AND repo = ?2 AND state = 'good'"
                           " AND ulid NOT IN (SELECT value FROM json_each(?3))"},

@@ -150,6 +150,8 @@ static int stream(struct run *r, struct source *source, struct publish *publish,
     r->source_run.out = chain;
     int result = source->kind->backup(source, &r->source_run, err);
     r->source_run.out = NULL;
+    if (result != 0 && gate_failure(chain))
+        *err = *gate_failure(chain);
     if (result == 0)
         result = writer_finish(chain, err);
     writer_free(chain);

@@ -48,8 +48,11 @@ struct session {
 
 static bool is_for_mount(const char *option, size_t len)
 {
-    static const char *const words[] = {"auto",  "noauto", "user",   "users",   "nouser",
-                                        "owner", "group",  "nofail", "_netdev", "defaults"};
+    static const char *const words[] = {
+        "auto",        "noauto",        "user",       "users",      "nouser",   "owner",
+        "group",       "nofail",        "_netdev",    "defaults",   "relatime", "norelatime",
+        "strictatime", "nostrictatime", "lazytime",   "nolazytime", "silent",   "loud",
+        "nosymfollow", "iversion",      "noiversion", "mand",       "nomand"};
     static const char *const prefixes[] = {"x-", "X-", "comment="};
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
@@ -331,13 +334,14 @@ int session_run(struct session *s, struct error *err)
     return error_sys(err, SIDE_STATE, result < 0 ? -result : result, "the mount stopped answering");
 }
 
-void session_stop(struct session *s)
+bool session_stop(struct session *s, int deadline_ms)
 {
+    time_ms end = clock_monotonic() + deadline_ms;
     struct timespec until;
 
     fuse_session_exit(s->fuse);
     pthread_mutex_lock(&s->lock);
-    while (s->running) {
+    while (s->running && clock_monotonic() < end) {
         pthread_kill(s->loop, WAKE_SIGNAL);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += WAKE_INTERVAL_NS;
@@ -347,5 +351,7 @@ void session_stop(struct session *s)
         }
         pthread_cond_timedwait(&s->left, &s->lock, &until);
     }
+    bool stopped = !s->running;
     pthread_mutex_unlock(&s->lock);
+    return stopped;
 }

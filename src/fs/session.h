@@ -32,8 +32,9 @@ struct session *session_mount(struct service *service, const struct session_opti
  * for its own wake-up: its handler does nothing and stays. */
 int session_run(struct session *s, struct error *err);
 /* From any thread but a FUSE worker: session_run returns soon, every request that was read is
- * answered. Waits for it if it runs; if it does not yet, it will return at once. Idempotent. */
-void session_stop(struct session *s);
+ * answered. Waits for it if it runs; if it does not yet, it will return at once. Idempotent. False
+ * if a request still hangs in a repo after `deadline_ms`: then only leaving the process helps. */
+bool session_stop(struct session *s, int deadline_ms);
 /* Unmounts (lazily, if it is still in use) and frees. NULL is fine. */
 void session_free(struct session *s);
 

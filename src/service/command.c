@@ -169,9 +169,16 @@ static int find_repos(struct service *s, const struct run_request *q, struct rep
 static int check_key(struct service *s, const struct run_request *q, struct error *err)
 {
     struct job earlier;
+    struct error none;
 
-    if (!q->key[0] || catalog_job_by_key(s->catalog, q->key, &earlier, err) != 0)
-        return q->key[0] && err->code != ERR_NOT_FOUND ? -1 : 0;
+    if (!q->key[0])
+        return 0;
+    if (catalog_job_by_key(s->catalog, q->key, &earlier, &none) != 0) {
+        if (none.code == ERR_NOT_FOUND)
+            return 0;
+        *err = none;
+        return -1;
+    }
     error_set(err, ERR_INVALID, "the key %s is that of job %s already", q->key, earlier.ulid);
     err->errnum = EEXIST;
     return -1;

@@ -71,7 +71,7 @@ bool live_cancel(struct live *l, const char *ulid, const char *reason, struct li
 
 /* No claim or take succeeds from now on; every running job is asked to end. */
 void live_stop(struct live *l);
-/* Frees the entries that are queued still; after the workers have gone. */
+/* Frees what is left; after workers and commands have gone. */
 void live_clear(struct live *l);
 /* Waits `ms` or until live_stop; true once stopping. */
 bool live_wait_stop(struct live *l, int ms);

@@ -125,10 +125,38 @@ static void say_swept(void *ctx, const char *ulid, bool partial)
              partial ? "half-written" : "half-deleted", ulid);
 }
 
+/* What is not in `list` is missing only if this is the place where it was; and a place that is
+ * ours, with archives in it, is not to be made anew when it is absent. */
+static int reconcile_rows(struct service *s, struct destination *d, const struct repo *repo,
+                          const struct archive_list *list, struct error *err)
+{
+    const char *store = repo->store->id;
+    struct error why;
+    size_t missing;
+    bool used;
+
+    if (catalog_repo_is_used(s->catalog, store, repo->id, repo->place, &used, err) != 0)
+        return -1;
+    bool ours = d->kind->recognise(d, &why) == 0;
+    if (used && !ours) {
+        *err = why;
+        return -1;
+    }
+    if (ours && !used && list->count > 0 &&
+        catalog_repo_used(s->catalog, store, repo->id, repo->place, err) != 0)
+        return -1;
+    if (catalog_records_missing(s->catalog, store, repo->id, list->ids, list->count, &missing,
+                                err) != 0)
+        return -1;
+    if (missing > 0)
+        log_warn("%s/%s: %zu records have no archive in %s any more and are not listed", store,
+                 repo->id, missing, repo->place);
+    return 0;
+}
+
 static int reconcile(struct service *s, struct destination *d, struct repo *repo, struct error *err)
 {
     struct archive_list list;
-    size_t missing;
 
     if (archive_sweep(d, say_swept, repo, err) != 0)
         log_warn("%s/%s: leftovers are not removed: %s", repo->store->id, repo->id, err->message);
@@ -136,18 +164,7 @@ static int reconcile(struct service *s, struct destination *d, struct repo *repo
         return -1;
     for (size_t i = 0; i < list.count; i++)
         adopt(s, d, repo, list.ids[i]);
-    /* What is not here is missing only if this is the place where it was. */
-    bool used = false;
-    int result =
-        catalog_repo_is_used(s->catalog, repo->store->id, repo->id, repo->place, &used, err);
-    if (result == 0 && used)
-        result = d->kind->recognise(d, err);
-    if (result == 0)
-        result = catalog_records_missing(s->catalog, repo->store->id, repo->id, list.ids,
-                                         list.count, &missing, err);
-    if (result == 0 && missing > 0)
-        log_warn("%s/%s: %zu records have no archive in %s any more and are not listed",
-                 repo->store->id, repo->id, missing, repo->place);
+    int result = reconcile_rows(s, d, repo, &list, err);
     archive_list_free(&list);
     return result;
 }

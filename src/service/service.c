@@ -77,23 +77,26 @@ static bool join_workers(struct service *s, int deadline_ms)
     return all;
 }
 
-bool service_stop(struct service *s, int deadline_ms)
+void service_interrupt(struct service *s)
 {
     struct error err;
     size_t interrupted;
 
-    live_stop(&s->live);
-    bool joined = join_workers(s, deadline_ms);
-    /* What is still pending, or hangs in a system call, in one transaction. */
     if (catalog_jobs_interrupt(s->catalog, clock_now(s->clock), &interrupted, &err) != 0)
         log_error("jobs that did not end are not marked as interrupted; the next start does it: %s",
                   err.message);
     else if (interrupted > 0)
         log_info("%zu jobs interrupted", interrupted);
-    if (joined) {
+}
+
+bool service_stop(struct service *s, int deadline_ms)
+{
+    live_stop(&s->live);
+    bool joined = join_workers(s, deadline_ms);
+    /* What is still pending, or hangs in a system call, in one transaction. */
+    service_interrupt(s);
+    if (joined)
         s->worker_count = 0;
-        live_clear(&s->live);
-    }
     return joined;
 }
 
@@ -101,6 +104,7 @@ void service_free(struct service *s)
 {
     if (!s)
         return;
+    live_clear(&s->live);
     live_release(&s->live);
     free(s->workers);
     free(s->staging);

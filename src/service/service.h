@@ -38,7 +38,10 @@ int service_start(struct service *s, struct error *err);
 /* Waits for the workers until `deadline_ms` from now. True if all jobs have ended and nothing of
  * the service runs any more; else the process should leave without freeing it. */
 bool service_stop(struct service *s, int deadline_ms);
-void service_free(struct service *s);
+/* Marks what is pending or running as interrupted once more: after the last command could have been
+ * answered, since one that had begun before service_stop may have inserted its row after it. */
+void service_interrupt(struct service *s);
+void service_free(struct service *s); /* after the last command has returned; NULL is fine */
 
 const struct config *service_config(const struct service *s);
 struct catalog *service_catalog(const struct service *s);

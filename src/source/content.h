@@ -27,7 +27,7 @@ void content_map(struct content *c, int fd, const struct stat *st, struct tar *t
 struct content_faults {
     int errnum;          /* of the first read that failed */
     off_t offset;        /* where it failed */
-    uint64_t lost_bytes; /* zeros stand for them */
+    uint64_t lost_bytes; /* in all; zeros stand for them */
     bool short_of;       /* the file ended early */
 };
 

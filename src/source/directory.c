@@ -35,6 +35,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -256,9 +257,10 @@ static int judge_contents(struct dump *u, const struct item *item, int fd,
     struct stat after;
 
     if (faults->errnum) {
-        int result = unreadable(u, item->path, "reading", faults->errnum,
-                                "it is stored damaged, with zeros for what is lost", err);
-        if (result < 0)
+        char then[128];
+        snprintf(then, sizeof then, "it is stored damaged: from byte %jd on, %ju bytes are zeros",
+                 (intmax_t)faults->offset, (uintmax_t)faults->lost_bytes);
+        if (unreadable(u, item->path, "reading", faults->errnum, then, err) < 0)
             return -1;
     }
     if (fstat(fd, &after) < 0)
@@ -319,8 +321,7 @@ static const char *archive_path(struct dump *u, const struct item *item)
     return buf_text(&u->slashed);
 }
 
-/* What is not read: links, pipes, devices, and directories that are not entered. `key` counts it.
- */
+/* Stores what is not read: a link, pipe or device, or a directory that is not entered. */
 static int store_unread(struct dump *u, struct item *item, const char *key, struct error *err)
 {
     char link_text[PATH_MAX + 1];

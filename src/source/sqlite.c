@@ -8,17 +8,19 @@
  *      unlinked as soon as it is open, so that a crash leaves nothing
  *   4. the transaction and the database are closed
  *   5. page 1 of the copy gets the header bytes back that the backup API changes in every copy
- *      (change counter, schema cookie, version-valid-for): the copy is then, byte for byte, what
- *      the database file would be after a full checkpoint
+ *      (change counter, size, schema cookie, version-valid-for): the copy is then, byte for byte,
+ *      what the database file would be after a full checkpoint
  *   6. the staging file is streamed
  *
  * So that a slow destination never holds the database up, nothing is streamed before 4. The read
- * transaction does not disturb writers of a database in WAL mode; in the rollback modes they wait
- * with their commits until 4, about a second per GB. If a writer holds the database, step 1 is
- * tried again until busy_timeout.
+ * transaction does not disturb writers of a database in WAL mode, but their checkpoints cannot
+ * reuse the WAL until 4; in the rollback modes they wait with their commits until 4, about a
+ * second per GB. If a writer holds the database, step 1 is tried again until busy_timeout.
  *
  * Nothing is ever written to the database: the connection goes through sqlite_vfs.c, which has no
- * write, and does not checkpoint when it closes. A hot journal, left by an application that died,
+ * write, and does not checkpoint when it closes; sqlite_vfs.h says what becomes of the side files.
+ * So an application that ends during a backup leaves its WAL behind, to be read by whoever is
+ * next. A WAL left by one that died is read like any other. A hot journal, left by one that died,
  * would have to be rolled back to read the database, so such a database is refused.
  *
  * POSIX locks belong to the process: closing any descriptor of the database would drop those of
@@ -30,7 +32,6 @@
 #include "util/clock.h"
 #include "util/fsutil.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -38,16 +39,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* Steps are bounded in pages and bytes, so that a cancel is seen within tens of ms. */
 enum { STEP_PAGES = 4096, STEP_BYTES = 16 << 20, BUSY_WAIT_MS = 20, VM_STEPS = 10000 };
 
-/* Bytes of page 1 that a copy by the backup API has of its own. */
+/* Bytes of page 1 that a copy by the backup API has of its own. The size at 28 differs only if the
+ * last writer was so old a SQLite (before 3.7) that it did not keep it. */
 static const struct {
     size_t from, to;
-} own_bytes[] = {{24, 28}, {40, 44}, {92, 100}};
+} own_bytes[] = {{24, 28}, {28, 32}, {40, 44}, {92, 100}};
 
 struct sqlite_source {
     struct source source; /* first: the kind's calls give this pointer back */
@@ -65,7 +66,7 @@ struct copying {
     int staging_fd;
     time_ms busy_until;
     int64_t page_size, pages;
-    struct sqlite_page1 page1;
+    struct sqlite_view view;
 };
 
 /* ---- errors ---- */
@@ -77,8 +78,11 @@ static bool is_busy(int rc)
     return primary == SQLITE_BUSY || primary == SQLITE_LOCKED || primary == SQLITE_PROTOCOL;
 }
 
-static const char *advice(int rc)
+static const char *advice(const struct copying *c, int rc)
 {
+    if (c->view.orphaned_wal)
+        return "; the database is empty and its -wal is not: restore the database, or remove the "
+               "-wal if it belongs to another one";
     if (rc == SQLITE_READONLY_ROLLBACK)
         return "; an application that died has left a journal: open the database once with its "
                "application, or with sqlite3, so that it is rolled back";
@@ -86,11 +90,12 @@ static const char *advice(int rc)
     case SQLITE_NOTADB:
         return "; is it the right file, and unencrypted?";
     case SQLITE_CORRUPT:
-        return "; PRAGMA integrity_check says more";
+        return "; it is damaged or cut short: PRAGMA integrity_check says more";
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
-        return "; a database in WAL mode needs its -wal and -shm files, or a directory in which "
-               "they can be made";
+        return "; to read a database in WAL mode its -shm file is needed: run keepfs as root or as "
+               "the database's owner, with a directory it can write to, or while the application "
+               "has the database open";
     default:
         return "";
     }
@@ -100,37 +105,33 @@ static const char *advice(int rc)
 static int source_error(struct copying *c, int rc, const char *what, struct error *err)
 {
     int errnum = sqlite3_system_errno(c->from);
+    /* A failed step of the backup leaves no message on this side. */
+    bool said = sqlite3_errcode(c->from) != SQLITE_OK;
 
     if (cancel_check(c->run->cancel, err) != 0)
         return -1;
+    if (c->view.read_errno)
+        return error_sys(err, SIDE_SOURCE, c->view.read_errno, "database %s: reading", c->s->path);
     error_set(err, ERR_SOURCE_UNAVAILABLE, "database %s: %s: %s%s", c->s->path, what,
-              sqlite3_errmsg(c->from), advice(sqlite3_extended_errcode(c->from)));
+              said ? sqlite3_errmsg(c->from) : sqlite3_errstr(rc), advice(c, rc));
     if ((rc & 0xff) == SQLITE_NOMEM)
         err->code = ERR_INTERNAL;
     err->errnum = (rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN ? errnum : 0;
     return -1;
 }
 
+/* The file's own errno: the connection learns of it only after the backup. */
 static int staging_error(struct copying *c, int rc, struct error *err)
 {
-    int errnum = sqlite3_system_errno(c->to);
+    int errnum = 0;
 
-    if ((rc & 0xff) == SQLITE_FULL || errnum == 0)
-        errnum = (rc & 0xff) == SQLITE_FULL ? ENOSPC : EIO;
-    return error_sys(err, SIDE_STATE, errnum, "staging %s in %s", c->s->path, c->s->staging);
-}
-
-/* A step of the backup reads one database and writes the other. */
-static bool is_of_staging(int rc)
-{
-    switch (rc) {
-    case SQLITE_IOERR_WRITE:
-    case SQLITE_IOERR_TRUNCATE:
-    case SQLITE_IOERR_FSYNC:
-        return true;
-    default:
-        return (rc & 0xff) == SQLITE_FULL;
-    }
+    if ((rc & 0xff) == SQLITE_NOMEM)
+        return error_set(err, ERR_INTERNAL, "out of memory while staging %s", c->s->path);
+    sqlite3_file_control(c->to, "main", SQLITE_FCNTL_LAST_ERRNO, &errnum);
+    if ((rc & 0xff) == SQLITE_FULL)
+        errnum = ENOSPC;
+    return error_sys(err, SIDE_STATE, errnum ? errnum : EIO, "staging %s in %s", c->s->path,
+                     c->s->staging);
 }
 
 /* ---- the database ---- */
@@ -143,45 +144,17 @@ static int poll_cancel(void *ctx)
     return cancel_requested(c->run->cancel);
 }
 
-/* Can nobody change it? Then a database in WAL mode may be read without its WAL, if that is empty.
- */
-static bool is_frozen(const char *path)
-{
-    __attribute__((cleanup(free_charp))) char *wal = xasprintf("%s-wal", path);
-    struct statvfs fs;
-    struct stat st;
-
-    if (statvfs(path, &fs) != 0 || !(fs.f_flag & ST_RDONLY))
-        return false;
-    return stat(wal, &st) == 0 ? st.st_size == 0 : errno == ENOENT;
-}
-
-/* The path as a URI, so that immutable=1 can be said. */
-static char *uri_of(const char *path)
-{
-    struct buf b = BUF_INIT;
-
-    buf_adds(&b, "file:");
-    for (; *path; path++)
-        if (*path == '%' || *path == '?' || *path == '#')
-            buf_addf(&b, "%%%02x", (unsigned char)*path);
-        else
-            buf_add(&b, path, 1);
-    buf_adds(&b, "?mode=ro&immutable=1");
-    return buf_steal(&b);
-}
-
 static int open_database(struct copying *c, struct error *err)
 {
-    __attribute__((cleanup(free_charp))) char *uri = uri_of(c->s->path);
-    bool frozen = is_frozen(c->s->path);
-    const int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
-                      (frozen ? SQLITE_OPEN_URI : 0);
+    const int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     const char *vfs = sqlite_vfs_name();
 
     if (!vfs)
         return error_set(err, ERR_INTERNAL, "SQLite does not take the VFS for sources");
-    int rc = sqlite3_open_v2(frozen ? uri : c->s->path, &c->from, flags, vfs);
+    int rc = sqlite3_open_v2(c->s->path, &c->from, flags, vfs);
+    if (rc == SQLITE_CANTOPEN && sqlite3_system_errno(c->from) != 0)
+        return error_sys(err, SIDE_SOURCE, sqlite3_system_errno(c->from), "database %s",
+                         c->s->path);
     if (rc != SQLITE_OK)
         return source_error(c, rc, "cannot be opened", err);
     sqlite3_db_config(c->from, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -240,6 +213,7 @@ static int begin_snapshot(struct copying *c, struct error *err)
         query_int(c, "PRAGMA page_size", &c->page_size, err) != 0 ||
         query_int(c, "PRAGMA page_count", &c->pages, err) != 0)
         return -1;
+    c->run->ops->stat(c->run, "busy_waits", 0);
     c->run->ops->stat(c->run, "pages", (uint64_t)c->pages);
     c->run->ops->stat(c->run, "page_size", (uint64_t)c->page_size);
     return 0;
@@ -272,21 +246,43 @@ static int take_ids(struct copying *c, sqlite3_stmt *s, struct error *err)
     return rc == SQLITE_DONE ? 0 : source_error(c, rc, "payload_ids", err);
 }
 
-static int collect_ids(struct copying *c, struct error *err)
+/* SQLite asks before each thing that a statement does; the first tells what it is. */
+static int note_first_action(void *ctx, int action, const char *a, const char *b, const char *c,
+                             const char *d)
+{
+    int *first = ctx;
+
+    (void)a, (void)b, (void)c, (void)d;
+    if (*first == 0)
+        *first = action;
+    return SQLITE_OK;
+}
+
+static int prepare_ids(struct copying *c, sqlite3_stmt **out, struct error *err)
 {
     const char *tail;
+    int action = 0;
+
+    sqlite3_set_authorizer(c->from, note_first_action, &action);
+    int rc = sqlite3_prepare_v2(c->from, c->s->payload_ids, -1, out, &tail);
+    sqlite3_set_authorizer(c->from, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return source_error(c, rc, "payload_ids", err);
+    if (!*out || action != SQLITE_SELECT || !sqlite3_stmt_readonly(*out) ||
+        sqlite3_stmt_isexplain(*out) || tail[strspn(tail, "; \t\n")] != '\0')
+        return error_set(err, ERR_CONFIG_INVALID,
+                         "payload_ids must be one SELECT and nothing more: %s", c->s->payload_ids);
+    return 0;
+}
+
+static int collect_ids(struct copying *c, struct error *err)
+{
     sqlite3_stmt *s = NULL;
-    int result = -1;
 
     if (!c->s->payload_ids)
         return 0;
-    int rc = sqlite3_prepare_v2(c->from, c->s->payload_ids, -1, &s, &tail);
-    if (rc != SQLITE_OK)
-        return source_error(c, rc, "payload_ids", err);
-    if (!s || !sqlite3_stmt_readonly(s) || sqlite3_column_count(s) == 0 ||
-        tail[strspn(tail, "; \t\n")] != '\0')
-        error_set(err, ERR_SOURCE_UNAVAILABLE, "payload_ids must be one SELECT and nothing more");
-    else
+    int result = prepare_ids(c, &s, err);
+    if (result == 0)
         result = take_ids(c, s, err);
     sqlite3_finalize(s);
     return result;
@@ -317,11 +313,12 @@ static int open_staging(struct copying *c, struct error *err)
     return rc == SQLITE_OK ? set_up_copy(c, err) : staging_error(c, rc, err);
 }
 
+/* A step reads one database and writes the other; the VFS knows whether it was the reading. */
 static int step_error(struct copying *c, int rc, struct error *err)
 {
-    if (is_of_staging(rc))
-        return staging_error(c, rc, err);
-    return source_error(c, rc, sqlite3_errstr(rc), err);
+    if (c->view.read_errno || (rc & 0xff) == SQLITE_CORRUPT)
+        return source_error(c, rc, "cannot be copied", err);
+    return staging_error(c, rc, err);
 }
 
 static int copy_pages(struct copying *c, sqlite3_backup *backup, struct error *err)
@@ -347,6 +344,22 @@ static int copy_pages(struct copying *c, sqlite3_backup *backup, struct error *e
     return rc == SQLITE_DONE ? 0 : step_error(c, rc, err);
 }
 
+/* What SQLite does not see. */
+static int check_view(struct copying *c, struct error *err)
+{
+    if (c->view.truncated)
+        return error_set(err, ERR_SOURCE_UNAVAILABLE,
+                         "database %s is cut short: it ends within its last pages; PRAGMA "
+                         "integrity_check says what is left",
+                         c->s->path);
+    if (c->view.frozen && !sqlite_vfs_frozen(c->s->path))
+        return error_set(err, ERR_SOURCE_UNAVAILABLE,
+                         "database %s: its file system became writable while it was read without "
+                         "locks; try again",
+                         c->s->path);
+    return 0;
+}
+
 static int copy_database(struct copying *c, struct error *err)
 {
     sqlite3_backup *backup = sqlite3_backup_init(c->to, "main", c->from, "main");
@@ -355,7 +368,22 @@ static int copy_database(struct copying *c, struct error *err)
         return staging_error(c, sqlite3_extended_errcode(c->to), err);
     int result = copy_pages(c, backup, err);
     sqlite3_backup_finish(backup);
-    return result;
+    return result == 0 ? check_view(c, err) : result;
+}
+
+/* A file that was put in the database's place meanwhile is another database: what was read then is
+ * of one that nobody uses any more, and may have met the other's WAL. */
+static int check_not_moved(struct copying *c, struct error *err)
+{
+    int moved = 0;
+
+    sqlite3_file_control(c->from, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    if (moved)
+        return error_set(err, ERR_SOURCE_UNAVAILABLE,
+                         "database %s was replaced by another file while it was read; start the "
+                         "backup again",
+                         c->s->path);
+    return 0;
 }
 
 /* Everything that needs the database. */
@@ -364,9 +392,9 @@ static int stage(struct copying *c, struct error *err)
     if (open_database(c, err) != 0 || begin_snapshot(c, err) != 0 || collect_ids(c, err) != 0)
         return -1;
     c->run->ops->expect(c->run, 2 * (uint64_t)(c->pages * c->page_size));
-    if (c->pages == 0)
-        return 0;
-    return open_staging(c, err) == 0 ? copy_database(c, err) : -1;
+    if (c->pages > 0 && (open_staging(c, err) != 0 || copy_database(c, err) != 0))
+        return -1;
+    return check_not_moved(c, err);
 }
 
 /* ---- the copy ---- */
@@ -386,13 +414,13 @@ static int restore_page1(struct copying *c, struct error *err)
     unsigned char copy[SQLITE_PAGE_MAX];
     size_t size = (size_t)c->page_size;
 
-    if (c->page1.size != size || fd_pread_all(c->staging_fd, copy, size, 0) != (ssize_t)size)
+    if (c->view.page1_size != size || fd_pread_all(c->staging_fd, copy, size, 0) != (ssize_t)size)
         return error_set(err, ERR_INTERNAL, "page 1 of %s was not seen or not staged", c->s->path);
     for (size_t i = 0; i < size; i++)
-        if (copy[i] != c->page1.data[i] && !is_own_byte(i))
+        if (copy[i] != c->view.page1[i] && !is_own_byte(i))
             return error_set(err, ERR_INTERNAL, "byte %zu of the copy of %s is not the database's",
                              i, c->s->path);
-    if (pwrite(c->staging_fd, c->page1.data, size, 0) != (ssize_t)size)
+    if (pwrite(c->staging_fd, c->view.page1, size, 0) != (ssize_t)size)
         return error_sys(err, SIDE_STATE, errno, "staging %s", c->s->path);
     return 0;
 }
@@ -432,7 +460,7 @@ static void close_databases(struct copying *c)
     sqlite3_close(c->to);
     sqlite3_close(c->from);
     c->to = c->from = NULL;
-    sqlite_vfs_capture(NULL);
+    sqlite_vfs_watch(NULL);
 }
 
 static int sqlite_backup(struct source *source, struct source_run *run, struct error *err)
@@ -444,7 +472,7 @@ static int sqlite_backup(struct source *source, struct source_run *run, struct e
     c->run = run;
     c->staging_fd = -1;
     c->busy_until = clock_monotonic() + s->busy_ms;
-    sqlite_vfs_capture(&c->page1);
+    sqlite_vfs_watch(&c->view);
     int result = stage(c, err);
     close_databases(c);
     if (result == 0 && c->pages > 0) {

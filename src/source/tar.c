@@ -77,6 +77,8 @@ static la_ssize_t sink(struct archive *a, void *ctx, const void *data, size_t le
     const char *p = data;
 
     (void)a;
+    if (t->failed)
+        return -1;
     for (size_t left = len; left > 0;) {
         if (t->fill == 0 && left >= BATCH)
             return put(t, p, left) < 0 ? -1 : (la_ssize_t)len;
@@ -89,6 +91,16 @@ static la_ssize_t sink(struct archive *a, void *ctx, const void *data, size_t le
             return -1;
     }
     return (la_ssize_t)len;
+}
+
+/* libarchive frees all of its own only when it is closed, also after a failure; what it still wants
+ * to write then, the sink refuses. */
+static void discard(struct archive *a)
+{
+    if (!a)
+        return;
+    archive_write_close(a);
+    archive_write_free(a);
 }
 
 static struct archive *open_writer(struct tar *t, bool binary, struct error *err)
@@ -107,7 +119,8 @@ static struct archive *open_writer(struct tar *t, bool binary, struct error *err
         archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
         archive_write_open2(a, t, NULL, sink, NULL, NULL) != ARCHIVE_OK) {
         fail(t, a, "beginning", err);
-        archive_write_free(a);
+        t->failed = true;
+        discard(a);
         return NULL;
     }
     return a;
@@ -133,15 +146,6 @@ struct tar *tar_new(struct source_run *run, struct error *err)
     }
     archive_read_disk_set_standard_lookup(t->lookup);
     return t;
-}
-
-/* Without archive_write_fail the end of an archive would be written for an aborted one. */
-static void discard(struct archive *a)
-{
-    if (!a)
-        return;
-    archive_write_fail(a);
-    archive_write_free(a);
 }
 
 void tar_free(struct tar *t)

@@ -14,14 +14,17 @@ struct gate {
     struct cancel *cancel;
     gate_passed_fn passed;
     void *ctx;
+    struct error failure; /* ERR_NONE while all goes well */
 };
 
 static int gate_write(struct writer *w, const void *data, size_t len, struct error *err)
 {
     struct gate *g = (struct gate *)w;
 
-    if (cancel_check(g->cancel, err) != 0 || writer_write(g->next, data, len, err) != 0)
+    if (cancel_check(g->cancel, err) != 0 || writer_write(g->next, data, len, err) != 0) {
+        g->failure = *err;
         return -1;
+    }
     g->passed(g->ctx, len);
     return 0;
 }
@@ -53,4 +56,11 @@ struct writer *gate_new(struct writer *next, struct cancel *cancel, gate_passed_
     *g = (struct gate){
         .writer.ops = &ops, .next = next, .cancel = cancel, .passed = passed, .ctx = ctx};
     return &g->writer;
+}
+
+const struct error *gate_failure(const struct writer *gate)
+{
+    const struct gate *g = (const struct gate *)gate;
+
+    return g->failure.code == ERR_NONE ? NULL : &g->failure;
 }

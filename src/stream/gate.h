@@ -18,4 +18,8 @@ typedef void (*gate_passed_fn)(void *ctx, uint64_t bytes);
 struct writer *gate_new(struct writer *next, struct cancel *cancel, gate_passed_fn passed,
                         void *ctx);
 
+/* The first failure that a write through the gate ended with: of what is behind it, or the cancel.
+ * NULL if there was none. It decides, whatever a source has made of it. */
+const struct error *gate_failure(const struct writer *gate);
+
 #endif

@@ -94,7 +94,7 @@ int mounts_detach(const char *path)
 {
     char *argv[] = {"fusermount3", "-u", "-z", "--", (char *)(size_t)path, NULL};
     pid_t pid;
-    int status;
+    int status = -1;
 
     if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
         return 0;

@@ -85,7 +85,12 @@ daemon_pid() {
 
 # Waits for a process that need not be a child.
 wait_gone() { # PID
-    timeout "$PATIENCE" tail -s 0.02 --pid="$1" -f /dev/null
+    await is_gone "$1"
+}
+
+# A zombie has gone: its parent, init, reaps it when it likes.
+is_gone() {
+    ! grep -q '^State:[[:space:]]*[A-WY]' "/proc/$1/status" 2>/dev/null
 }
 
 stop() { # [SIGNAL]

@@ -97,3 +97,50 @@ EOF
     [ "$(finished "$one")" = succeeded ]
     [ "$(finished "$two")" = succeeded ]
 }
+
+@test "a database that is replaced while the backup waits for it fails the job" {
+    config_app
+    start
+    hold_db "$T/src/app.db"
+    job=$(trigger app)
+    await is_state "$job" running
+    await_busy() { [ "$(ls -l "/proc/$DAEMON/fd" | grep -c "$T/src/app.db")" -gt 0 ]; }
+    await await_busy
+    make_db "$T/src/new.db" 7
+    mv "$T/src/new.db" "$T/src/app.db"
+    release_db
+    [ "$(finished "$job")" = failed ]
+    [ "$(cat "$M/jobs/$job/error_code")" = source_unavailable ]
+    grep -q replaced "$M/jobs/$job/error"
+    backup app
+    cmp "$T/src/app.db" "$M/records/$RECORD/payload"
+}
+
+@test "a database on a read-only mount that others write through another is read with its locks" {
+    if [ "$(id -u)" != 0 ]; then skip "needs root to mount"; fi
+    python3 "$BANK" "$T/src/bank.db" make DELETE
+    mkdir "$T/ro"
+    mount --bind "$T/src" "$T/ro"
+    MOUNTS+=("$T/ro")
+    mount -o remount,ro,bind "$T/ro"
+    config <<EOF
+[store bank]
+kind = sqlite
+path = $T/ro/bank.db
+[repo bank/main]
+kind = local
+path = $T/repo
+EOF
+    start
+    mkfifo "$T/go"
+    python3 "$BANK" "$T/src/bank.db" run 2 <"$T/go" >"$T/counts" 3>&- &
+    WRITERS=$!
+    CHILDREN+=("$WRITERS")
+    exec {go}>"$T/go"
+    for _ in $(seq 10); do
+        backup bank
+        [ "$(python3 "$BANK" "$M/records/$RECORD/payload" sum)" = 0 ]
+    done
+    exec {go}>&-
+    wait "$WRITERS"
+}

@@ -151,6 +151,31 @@ EOF
     grep -q "backup of app/main succeeded" <&$log
 }
 
+@test "with standard input, output or error closed it mounts all the same, and holds its lock" {
+    config_app
+    for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
+        eval "timeout $PATIENCE \"$KEEPFS\" mount \"$CONFIG\" \"$M\" $closed"
+        DAEMON=$(daemon_pid)
+        mkdir -p "$T/mnt2"
+        run "$KEEPFS" mount "$CONFIG" "$T/mnt2"
+        [ "$status" = 2 ]
+        [ "$(cat "$STATE/lock")" = "pid $DAEMON on $M" ]
+        backup app
+        stop
+    done
+}
+
+@test "a configuration from a pipe; a state directory that anybody can write is refused" {
+    config_app
+    "$KEEPFS" mount <(cat "$CONFIG") "$M"
+    DAEMON=$(daemon_pid)
+    backup app
+    stop
+    chmod 777 "$STATE"
+    run "$KEEPFS" mount "$CONFIG" "$M"
+    [ "$status" != 0 ] && [[ $output == *"$STATE"* ]]
+}
+
 @test "what cannot be mounted is said, with an exit status" {
     config_app
     run "$KEEPFS" mount "$CONFIG" "$T/nowhere"

@@ -50,7 +50,7 @@ static void connection_is_durable_and_distrustful(void **state)
     assert_int_equal(sql_int(f, "PRAGMA temp_store"), 2);
     assert_int_equal(sql_int(f, "PRAGMA trusted_schema"), 0);
     assert_int_equal(sql_int(f, "PRAGMA cell_size_check"), 1);
-    assert_int_equal(sql_int(f, "PRAGMA busy_timeout"), 5000);
+    assert_int_equal(sql_int(f, "PRAGMA busy_timeout"), 500);
     int defensive = 0;
     sqlite3_db_config(f->c->sqlite, SQLITE_DBCONFIG_DEFENSIVE, -1, &defensive);
     assert_int_equal(defensive, 1);

@@ -13,6 +13,8 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -87,23 +89,44 @@ static void a_wait_after_a_request_is_none(void **state)
     assert_true(cancel_wait(*state, INT_MAX));
 }
 
+struct waiter {
+    struct cancel cancel;
+    sem_t ready;
+};
+
 static void *wait_long(void *ctx)
 {
-    return cancel_wait(ctx, INT_MAX) ? ctx : NULL;
+    struct waiter *w = ctx;
+
+    sem_post(&w->ready);
+    return cancel_wait(&w->cancel, INT_MAX) ? ctx : NULL;
 }
 
-/* Without the wake-up the test would stand still for 24 days. */
+/* A thread that is not woken would hold the test for 24 days. In many rounds, since a thread may
+ * come so late that it need not be woken. */
 static void a_request_wakes_all_who_wait(void **state)
 {
-    pthread_t waiters[4];
-    void *woken;
+    enum { WAITERS = 4 };
 
-    for (size_t i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&waiters[i], NULL, wait_long, *state), 0);
-    cancel_request(*state, ERR_CANCELLED, "wake up");
-    for (size_t i = 0; i < 4; i++) {
-        pthread_join(waiters[i], &woken);
-        assert_ptr_equal(woken, *state);
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        struct waiter w;
+        pthread_t threads[WAITERS];
+        void *woken;
+        cancel_init(&w.cancel);
+        sem_init(&w.ready, 0, 0);
+        for (size_t i = 0; i < WAITERS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, wait_long, &w), 0);
+        for (size_t i = 0; i < WAITERS; i++)
+            sem_wait(&w.ready);
+        sched_yield();
+        cancel_request(&w.cancel, ERR_CANCELLED, "wake up");
+        for (size_t i = 0; i < WAITERS; i++) {
+            pthread_join(threads[i], &woken);
+            assert_ptr_equal(woken, &w);
+        }
+        sem_destroy(&w.ready);
+        cancel_release(&w.cancel);
     }
 }
 
