@@ -79,18 +79,7 @@ load lib
 }
 
 @test "a store with two repos gets a job for each, a named repo only its own" {
-    make_db "$T/src/app.db" 10
-    config <<EOF
-[store app]
-kind = sqlite
-path = $T/src/app.db
-[repo app/near]
-kind = local
-path = $T/repo/near
-[repo app/far]
-kind = local
-path = $T/repo/far
-EOF
+    config_near_far
     start
     jobs=$(trigger app)
     [ "$(wc -w <<<"$jobs")" = 2 ]

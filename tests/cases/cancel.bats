@@ -21,18 +21,7 @@ load lib
 }
 
 @test "a pending job is interrupted at once" {
-    make_db "$T/src/app.db" 5
-    config <<EOF
-[store app]
-kind = sqlite
-path = $T/src/app.db
-[repo app/near]
-kind = local
-path = $T/repo/near
-[repo app/far]
-kind = local
-path = $T/repo/far
-EOF
+    config_near_far
     start
     hold_db "$T/src/app.db"
     jobs=($(trigger app))

@@ -131,18 +131,7 @@ EOF
 }
 
 @test "a line is all or nothing: one busy repo, no job" {
-    make_db "$T/src/app.db" 5
-    config <<EOF
-[store app]
-kind = sqlite
-path = $T/src/app.db
-[repo app/near]
-kind = local
-path = $T/repo/near
-[repo app/far]
-kind = local
-path = $T/repo/far
-EOF
+    config_near_far
     start
     hold_db "$T/src/app.db"
     job=$(trigger app/far)

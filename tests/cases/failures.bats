@@ -119,38 +119,6 @@ EOF
     assert_clean "$T/repo"
 }
 
-@test "an unreadable file fails the job and is named; unreadable = warn counts it" {
-    mkdir "$T/src/tree"
-    echo fine >"$T/src/tree/fine"
-    echo secret >"$T/src/tree/secret"
-    config <<EOF
-[store docs]
-kind = directory
-path = $T/src/tree
-[repo docs/main]
-kind = local
-path = $T/repo/docs
-[store lenient]
-kind = directory
-path = $T/src/tree
-unreadable = warn
-[repo lenient/main]
-kind = local
-path = $T/repo/lenient
-EOF
-    if [ "$(id -u)" = 0 ]; then
-        # Root reads everything but what has no data to read: a corrupt block would be EIO.
-        skip "root can read every file; the ordinary user's case shows it"
-    fi
-    chmod 000 "$T/src/tree/secret"
-    start
-    backup_fails docs source_unavailable
-    grep -q secret "$M/jobs/$JOB/error"
-    backup lenient
-    grep -qx 'unreadable 1' "$M/jobs/$JOB/stats"
-    grep -q secret "$M/jobs/$JOB/log"
-}
-
 @test "state disk full: a write to ctl is ENOSPC and starts nothing; cancel still works" {
     root_only
     small_fs "$T/state" 2m

@@ -65,6 +65,22 @@ path = $T/repo
 EOF
 }
 
+# One SQLite store with two repos: `echo app` makes two jobs.
+config_near_far() {
+    make_db "$T/src/app.db" 10
+    config <<EOF
+[store app]
+kind = sqlite
+path = $T/src/app.db
+[repo app/near]
+kind = local
+path = $T/repo/near
+[repo app/far]
+kind = local
+path = $T/repo/far
+EOF
+}
+
 make_db() { # FILE ROWS [JOURNAL_MODE]
     sqlite3 "$1" >/dev/null <<EOF
 PRAGMA journal_mode=${3:-DELETE};

@@ -11,18 +11,7 @@ load lib
 }
 
 @test "SIGTERM, SIGINT: the running job is interrupted, the pending one too, the mount goes" {
-    make_db "$T/src/app.db" 5
-    config <<EOF
-[store app]
-kind = sqlite
-path = $T/src/app.db
-[repo app/near]
-kind = local
-path = $T/repo/near
-[repo app/far]
-kind = local
-path = $T/repo/far
-EOF
+    config_near_far
     for signal in TERM INT; do
         start
         hold_db "$T/src/app.db"
