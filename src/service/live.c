@@ -256,3 +256,23 @@ bool live_wait_stop(struct live *l, int ms)
     pthread_mutex_unlock(&l->lock);
     return stopping;
 }
+
+void live_leave(struct live *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->left++;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+bool live_wait_left(struct live *l, size_t count, int ms)
+{
+    struct timespec until = deadline_in(ms);
+
+    pthread_mutex_lock(&l->lock);
+    while (l->left < count && pthread_cond_timedwait(&l->changed, &l->lock, &until) == 0)
+        ;
+    bool all = l->left >= count;
+    pthread_mutex_unlock(&l->lock);
+    return all;
+}

@@ -41,6 +41,7 @@ struct live {
     struct live_job *first, **last;
     bool *group_running; /* by store.group */
     size_t count, max_queue;
+    size_t left; /* workers that have gone for good */
     bool stopping;
 };
 
@@ -73,6 +74,10 @@ bool live_cancel(struct live *l, const char *ulid, const char *reason, struct li
 void live_stop(struct live *l);
 /* Frees what is left; after workers and commands have gone. */
 void live_clear(struct live *l);
+/* A worker's last call: it holds no job and takes none any more. */
+void live_leave(struct live *l);
+/* Waits until `count` workers have left; false if that takes longer than `ms`. */
+bool live_wait_left(struct live *l, size_t count, int ms);
 /* Waits `ms` or until live_stop; true once stopping. */
 bool live_wait_stop(struct live *l, int ms);
 

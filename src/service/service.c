@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct service *service_new(const struct config *config, struct catalog *catalog,
                             const struct clock *clock)
@@ -61,20 +60,11 @@ int service_start(struct service *s, struct error *err)
 
 static bool join_workers(struct service *s, int deadline_ms)
 {
-    struct timespec until;
-    bool all = true;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += deadline_ms / 1000;
-    until.tv_nsec += (long)(deadline_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
+    if (!live_wait_left(&s->live, s->worker_count, deadline_ms))
+        return false;
     for (size_t i = 0; i < s->worker_count; i++)
-        if (pthread_clockjoin_np(s->workers[i], NULL, CLOCK_MONOTONIC, &until) != 0)
-            all = false;
-    return all;
+        pthread_join(s->workers[i], NULL);
+    return true;
 }
 
 void service_interrupt(struct service *s)

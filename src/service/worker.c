@@ -224,5 +224,6 @@ void *worker_main(void *arg)
         run_job(s, live);
         live_remove(&s->live, live);
     }
+    live_leave(&s->live);
     return NULL;
 }

@@ -290,34 +290,6 @@ static inline void wait_idle(struct fixture *f)
     pthread_mutex_unlock(&l->lock);
 }
 
-/* ---- ThreadSanitizer ---- */
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN
-#endif
-#elif defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN
-#endif
-
-/* gcc 12 and clang 14 do not know that this joins a thread, and end the process when its number
- * comes again; the call with the other clock they know. */
-#ifdef UNDER_TSAN
-int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock,
-                         const struct timespec *until)
-{
-    const long long second = 1000000000;
-    struct timespec now, real;
-
-    clock_gettime(clock, &now);
-    clock_gettime(CLOCK_REALTIME, &real);
-    long long left = (until->tv_sec - now.tv_sec) * second + until->tv_nsec - now.tv_nsec;
-    long long at = real.tv_sec * second + real.tv_nsec + (left > 0 ? left : 0);
-    struct timespec end = {.tv_sec = at / second, .tv_nsec = at % second};
-    return pthread_timedjoin_np(thread, result, &end);
-}
-#endif
-
 /* ---- files ---- */
 
 __attribute__((format(printf, 2, 3))) static inline char *path_in(const struct fixture *f,
