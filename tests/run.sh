@@ -49,6 +49,8 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
+kills=300
+if [ $long = yes ]; then kills=3000; fi
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 
@@ -87,7 +89,7 @@ units() { # NAME
 cases() { # NAME FILE...
     local name=$1 ok bad skip
     shift
-    KEEPFS=$dir/$name/keepfs KEEPFS_LONG=$long \
+    KEEPFS=$dir/$name/keepfs KEEPFS_KILLS=$kills \
         bats --formatter tap --print-output-on-failure "$@" >"$logs/cases-$name" 2>&1
     grep -vE '^ok [0-9]+ .*[^ ]$|^1\.\.' "$logs/cases-$name" || true
     grep -E '^ok [0-9]+ .*# skip' "$logs/cases-$name" || true
@@ -129,6 +131,7 @@ done
 
 say "cases"
 cases plain tests/cases/*.bats
+export KEEPFS_TREE=/usr/share/doc # enough for the slower ones
 say "cases, ASan and UBSan"
 cases asan $(ls tests/cases/*.bats | grep -v house)
 say "cases, TSan"

@@ -99,8 +99,7 @@ EOF
 }
 
 @test "a copy of /usr/share" {
-    if [ "$KEEPFS_LONG" = yes ]; then what=/usr/share; else what=/usr/share/doc; fi
-    cp -a "$what/." "$T/src/tree/"
+    cp -a "${KEEPFS_TREE:-/usr/share}/." "$T/src/tree/"
     docs
     backup docs
     tar -xpf "$M/records/$RECORD/payload" -C "$T/out"
