@@ -4,6 +4,8 @@
  */
 #include "fixture.h"
 
+#include <time.h>
+
 static void assert_same_record(const struct record *a, const struct record *b)
 {
     assert_string_equal(a->ulid, b->ulid);
@@ -149,6 +151,24 @@ static void unknown_record_is_not_found(void **state)
     MESSAGE_HAS("app/nightly");
 }
 
+/* By the real clock, which is what the catalog asks. */
+static void a_record_of_the_future_is_newest_only_if_there_is_no_other(void **state)
+{
+    struct fixture *f = *state;
+    struct record ahead = new_record("app", "a"), now = new_record("app", "a"), r;
+
+    now.created_at = (time_ms)time(NULL) * 1000;
+    ahead.created_at = now.created_at + (time_ms)3 * 365 * 86400 * 1000;
+    adopt(f, &ahead);
+    OK(catalog_record_latest(f->c, "app", NULL, &r, &f->err));
+    assert_string_equal(r.ulid, ahead.ulid);
+    adopt(f, &now);
+    OK(catalog_record_latest(f->c, "app", NULL, &r, &f->err));
+    assert_string_equal(r.ulid, now.ulid);
+    OK(catalog_record_latest(f->c, "app", "a", &r, &f->err));
+    assert_string_equal(r.ulid, now.ulid);
+}
+
 static void latest_is_by_time_then_ulid_not_by_row(void **state)
 {
     struct fixture *f = *state;
@@ -284,6 +304,7 @@ int main(void)
         TEST(adopted_record_is_linked_with_the_failed_job_that_made_it),
         TEST(unknown_record_is_not_found),
         TEST(latest_is_by_time_then_ulid_not_by_row),
+        TEST(a_record_of_the_future_is_newest_only_if_there_is_no_other),
         TEST(record_absent_from_its_repo_is_neither_listed_nor_found),
         TEST(job_of_a_missing_record_has_no_record_row),
         TEST(record_that_comes_back_keeps_its_row_and_takes_the_new_facts),
