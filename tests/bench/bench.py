@@ -230,7 +230,7 @@ def writers(base):
             alone.append(run(path, lambda: time.sleep(5)))
             during.append(run(path, backups))
     a, b = statistics.median(alone), statistics.median(during)
-    print(f"writers: {a:.0f} transfers/s alone, {b:.0f} during {count} backups in a row, "
+    print(f"writers: {a:.0f} transfers/s alone, {b:.0f} during {count} backups, ten a second at most, "
           f"ratio {b / a:.2f}")
 
 
