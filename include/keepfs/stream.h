@@ -10,7 +10,11 @@
  * A reader gives a stream back. Its bytes may be trusted only after finish returned 0: that is
  * where a digest is compared. Freeing an unfinished reader is an abort and reads nothing more.
  *
- * Threads: one thread at a time per chain.
+ * A view gives the bytes of a stream that is stored whole at any offset, and knows its size. A
+ * filter over a view owns it. What a view returns has passed every check that the view's layer has
+ * (a tag, a checksum); that all of it is what was written is only known to who reads all of it.
+ *
+ * Threads: one thread at a time per chain of writers or readers; any number in a view's pread.
  */
 #ifndef KEEPFS_STREAM_H
 #define KEEPFS_STREAM_H
@@ -18,6 +22,7 @@
 #include "keepfs/error.h"
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct writer;
@@ -43,6 +48,18 @@ struct reader_ops {
 };
 struct reader {
     const struct reader_ops *ops;
+};
+
+struct view;
+struct view_ops {
+    /* The bytes at offset, `len` of them or as many as there are up to the end: how many, or -1. */
+    ssize_t (*pread)(struct view *v, void *buf, size_t len, uint64_t offset, struct error *err);
+    /* Frees this view and what it owns; no pread is under way. */
+    void (*free)(struct view *v);
+};
+struct view {
+    const struct view_ops *ops;
+    uint64_t size; /* bytes */
 };
 
 static inline int writer_write(struct writer *w, const void *data, size_t len, struct error *err)
@@ -75,6 +92,18 @@ static inline void reader_free(struct reader *r)
 {
     if (r)
         r->ops->free(r);
+}
+
+static inline ssize_t view_pread(struct view *v, void *buf, size_t len, uint64_t offset,
+                                 struct error *err)
+{
+    return v->ops->pread(v, buf, len, offset, err);
+}
+
+static inline void view_free(struct view *v)
+{
+    if (v)
+        v->ops->free(v);
 }
 
 #endif
