@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # quickstart.sh [--once] - builds keepfs, mounts it, backs a real SQLite database and a directory
-# up, shows job and record, restores both and compares. Leaves the mount there to play with; with
-# --once cleans everything up.
+# up, one of them encrypted, shows job and record, restores both and compares; then does it again
+# without keepfs. Leaves the mount there to play with; with --once cleans everything up.
 set -eu
 
 once=no
@@ -54,6 +54,7 @@ INSERT INTO account SELECT i, 'owner ' || i, 100 * i FROM n;
 EOF
 cp -a src include README.md "$demo/docs/"
 ln -s README.md "$demo/docs/link"
+show "(umask 077; head -c32 /dev/urandom > $demo/app.key)"
 
 cat >"$demo/keepfs.conf" <<EOF
 [keepfs]
@@ -66,6 +67,7 @@ path = $demo/app.db
 [repo app/main]
 kind = local
 path = $demo/backups/app
+encryption_key = file:$demo/app.key
 
 [store docs]
 kind = directory
@@ -107,7 +109,11 @@ b=$(sqlite3 "$demo/restored/app.db" 'SELECT * FROM account' | sha256sum)
 mkdir "$demo/restored/docs"
 show "tar -xpf $mnt/records/$docs/payload -C $demo/restored/docs"
 show "diff -r --no-dereference $demo/docs $demo/restored/docs && echo equal"
+
+say "The same without keepfs: an archive is zstd, and if it is encrypted a page of Python opens it"
 show "(cd $demo/backups/app/$app && sha256sum payload.bin && grep sha256 manifest.yaml)"
+show "zstd -dc $demo/backups/docs/$docs/payload.bin | cmp - $mnt/records/$docs/payload && echo equal"
+show "python3 examples/decrypt.py $demo/backups/app/$app file:$demo/app.key | zstd -dc | cmp - $mnt/records/$app/payload && echo equal"
 
 if [ $once = yes ]; then
     say "Done; cleaning up"

@@ -73,6 +73,19 @@ void *config_grow(void *array, size_t count, size_t size)
     return xrealloc(array, (count ? 2 * count : 1) * size);
 }
 
+/* Faults repeat what the file says, and people do put a key itself where its name should be. */
+static void hide_keys(struct buf *text)
+{
+    enum { KEY_DIGITS = 64 };
+
+    for (char *p = text->data; p && *p;) {
+        size_t len = strspn(p, "0123456789abcdefABCDEF");
+        if (len >= KEY_DIGITS)
+            memset(p, '*', len);
+        p += len + (p[len] != '\0');
+    }
+}
+
 void faults_add(struct faults *f, int line, const char *fmt, ...)
 {
     struct buf text = BUF_INIT;
@@ -85,6 +98,7 @@ void faults_add(struct faults *f, int line, const char *fmt, ...)
     va_start(ap, fmt);
     buf_vaddf(&text, fmt, ap);
     va_end(ap);
+    hide_keys(&text);
     f->items = config_grow(f->items, f->count, sizeof *f->items);
     f->items[f->count] = (struct fault){.line = line, .order = f->count, .text = buf_steal(&text)};
     f->count++;

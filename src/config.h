@@ -5,11 +5,11 @@
  *   [keepfs]            state, max_jobs, max_queue
  *   [defaults]          any key of a store or repo but `kind` and places; a section's own wins
  *   [store ID]          kind, and the keys of that source kind
- *   [repo STORE/NAME]   kind, and the keys of that destination kind
+ *   [repo STORE/NAME]   kind, the archive's policy, and the keys of that destination kind
  *
- * Keys are rows (settings.h): config_keepfs_settings here, the rest with their kinds. Lines may be
- * indented; there are no continuation lines. `#` and `;` at the start of a line, and ` ;` behind a
- * value, begin a comment.
+ * Keys are rows (settings.h): config_keepfs_settings here, archive_settings in archive/policy.h,
+ * the rest with their kinds. Lines may be indented; there are no continuation lines. `#` and `;` at
+ * the start of a line, and ` ;` behind a value, begin a comment.
  *
  * Every fault gives one line "FILE:LINE: what is wrong; what is allowed", all of them, in order of
  * line: unknown sections and keys, bad values, duplicate ids and keys, missing keys, a store

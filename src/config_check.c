@@ -19,6 +19,7 @@
  */
 #include "config_internal.h"
 
+#include "archive/policy.h"
 #include "keepfs/destination.h"
 #include "keepfs/source.h"
 #include "util/fsutil.h"
@@ -31,7 +32,8 @@
 /* Longest "what; what is allowed" of one value. */
 #define WHY_MAX 1024
 
-/* The keys of every store and of every repo; what else they take is their kind's. */
+/* The keys of every store and of every repo; what else they take is their kind's, and the archive's
+ * policy (archive_settings) for a repo. */
 static const struct setting store_settings[] = {
     {.key = "kind", .type = SETTING_TEXT, .help = "what the store is"},
     {.key = NULL},
@@ -163,9 +165,11 @@ static bool settings_complete(const struct settings *s)
     return true;
 }
 
-/* The tables of all kinds one after another, then NULL. */
-static const struct setting *kind_table(size_t i)
+/* The tables whose keys [defaults] may give, one after another, then NULL. */
+static const struct setting *default_table(size_t i)
 {
+    if (i-- == 0)
+        return archive_settings;
     for (const struct source_kind *const *kind = source_kinds; *kind; kind++)
         if (i-- == 0)
             return (*kind)->settings;
@@ -180,11 +184,11 @@ static void list_default_keys(struct buf *list)
 {
     const struct setting *table;
 
-    for (size_t i = 0; (table = kind_table(i)); i++)
+    for (size_t i = 0; (table = default_table(i)); i++)
         for (const struct setting *row = table; row->key; row++) {
             bool seen = row->type == SETTING_PATH;
             for (size_t j = 0; j < i && !seen; j++) {
-                const struct settings before = {.rows = {kind_table(j)}};
+                const struct settings before = {.rows = {default_table(j)}};
                 const struct setting *twin = settings_row(&before, row->key);
                 seen = twin && twin->type != SETTING_PATH;
             }
@@ -202,14 +206,14 @@ static void report_no_default(const struct pair *p, struct faults *f)
                list.len ? buf_text(&list) : "none");
 }
 
-/* Reports what no kind can use, and marks it. */
+/* Reports what nobody can use, and marks it. */
 static void check_default(const struct section *defaults, struct pair *p, struct faults *f)
 {
     bool known = false, accepted = false, repeatable = false;
     char why[WHY_MAX];
     const struct setting *table;
 
-    for (size_t i = 0; (table = kind_table(i)); i++) {
+    for (size_t i = 0; (table = default_table(i)); i++) {
         const struct settings one = {.rows = {table}};
         const struct setting *row = settings_row(&one, p->key);
         if (!row || row->type == SETTING_PATH)
@@ -273,7 +277,7 @@ static const struct destination_kind *destination_kind_of(const struct section *
     return found;
 }
 
-int config_path_line(const struct settings *s, const char *key, int fallback)
+int config_key_line(const struct settings *s, const char *key, int fallback)
 {
     const struct setting_value *value = settings_row(s, key) ? settings_next(s, key, NULL) : NULL;
 
@@ -283,10 +287,37 @@ int config_path_line(const struct settings *s, const char *key, int fallback)
 /* Is reported with the errno of whoever could not resolve it. */
 static void report_place(const struct settings *s, const struct section *section, struct faults *f)
 {
-    faults_add(f, config_path_line(s, "path", section->line),
+    faults_add(f, config_key_line(s, "path", section->line),
                "the place of [%s] cannot be resolved: %s; allowed: a path whose existing part can "
                "be searched",
                section->name, strerror(errno));
+}
+
+/* Whether a key of the policy was given here or as a default, and no value of it was good. */
+static bool policy_has_gap(const struct settings *s, const struct section *given)
+{
+    for (size_t i = 0; given && i < given->pair_count; i++) {
+        const struct settings policy = {.rows = {archive_settings}};
+        const char *key = given->pairs[i].key;
+        if (settings_row(&policy, key) && !settings_next(s, key, NULL))
+            return true;
+    }
+    return false;
+}
+
+/* What the keys of a repo's policy say against each other. One whose value was refused is reported
+ * already, and what it would have said is not known. */
+static void report_policy(const struct settings *s, const struct section *section,
+                          const struct section *defaults, struct faults *f)
+{
+    const char *key;
+
+    if (policy_has_gap(s, section) || policy_has_gap(s, defaults))
+        return;
+    const char *fault = archive_settings_fault(s, &key);
+
+    if (fault)
+        faults_add(f, config_key_line(s, key, section->line), "[%s]: %s", section->name, fault);
 }
 
 static struct store *make_store(const struct section *section, const struct section *defaults,
@@ -322,8 +353,10 @@ static struct repo *make_repo(const struct section *section, const struct sectio
     if (!r->kind)
         return r;
     r->settings.rows[0] = repo_settings;
-    r->settings.rows[1] = r->kind->settings;
+    r->settings.rows[1] = archive_settings;
+    r->settings.rows[2] = r->kind->settings;
     take_section(&r->settings, section, defaults, f);
+    report_policy(&r->settings, section, defaults, f);
     if (!settings_complete(&r->settings))
         return r;
     r->place = r->kind->place(&r->settings);
@@ -403,7 +436,7 @@ static void find_state(struct config *c, struct faults *f)
     __attribute__((cleanup(free_charp))) char *path = NULL;
     const struct setting *row = settings_row(&c->settings, "state");
     const char *given = settings_text(&c->settings, "state");
-    int line = config_path_line(&c->settings, "state", 0);
+    int line = config_key_line(&c->settings, "state", 0);
     char why[WHY_MAX];
 
     if (!given && !unsaid)

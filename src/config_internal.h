@@ -71,8 +71,8 @@ void config_interpret(struct config *c, struct draft *d);
 /* Compares all places, and sets the group of every store. */
 void config_overlaps(struct config *c, const char *mountpoint, struct faults *f);
 
-/* Of a settings' `path`: the line of its value, `fallback` if the section gave none. */
-int config_path_line(const struct settings *s, const char *key, int fallback);
+/* The line of the key's (first) value, `fallback` if there is none. */
+int config_key_line(const struct settings *s, const char *key, int fallback);
 
 void store_free(struct store *s);
 void repo_free(struct repo *r);

@@ -2,7 +2,8 @@
 /*
  * config_overlap.c - no two things may have their places in one another, sources excepted.
  *
- * Places are the mount point, the state directory, each source and each repo. For a place P every
+ * Places are the mount point, the state directory, each source, each repo and each key file. For a
+ * place P every
  * prefix of its path, itself included, is looked up among the places Q:
  *
  *   by path         Q's path is the prefix: Q contains P, or is P
@@ -15,11 +16,15 @@
  * Two sources that overlap are no fault: they may not run at the same time, though, and so come
  * into one group (a union-find over the stores).
  *
+ * A key file may lie anywhere but in a repo, where it would lie beside what it encrypts, and in the
+ * mount, where the daemon would wait for itself.
+ *
  * A source that is a file is taken for a database, which has its journals beside it: PATH-wal,
  * PATH-shm and PATH-journal are places of that source too.
  */
 #include "config_internal.h"
 
+#include "archive/policy.h"
 #include "keepfs/destination.h"
 #include "util/fsutil.h"
 
@@ -27,12 +32,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum place_type { PLACE_MOUNT, PLACE_STATE, PLACE_SOURCE, PLACE_REPO };
+enum place_type { PLACE_MOUNT, PLACE_STATE, PLACE_SOURCE, PLACE_REPO, PLACE_KEY };
 
 struct place {
     enum place_type type;
     const char *path;
     char *journal; /* the path, if it is a journal's; else NULL */
+    char *key;     /* the path, if it is a key's */
     bool local;    /* a path of this machine; else a driver's words, compared as a whole */
     int line;      /* 0 if the file does not give it */
     bool exists;   /* then dev and ino are its file number */
@@ -80,13 +86,33 @@ static void add_journals(struct atlas *a, const struct place *source)
     }
 }
 
+static void add_keys(struct atlas *a, const struct repo *r)
+{
+    struct archive_policy policy = archive_policy_of(r);
+
+    for (size_t i = 0; i < policy.key_count; i++) {
+        const char *path = key_ref_path(policy.keys[i]);
+        char *resolved = path ? path_resolve(path) : NULL;
+        const char *row = i == 0 && policy.encrypt ? "encryption_key" : "old_keys";
+        /* What cannot be resolved is told when the key is loaded. */
+        if (resolved)
+            atlas_add(a, (struct place){.type = PLACE_KEY,
+                                        .path = resolved,
+                                        .key = resolved,
+                                        .local = true,
+                                        .line = config_key_line(&r->settings, row, r->line),
+                                        .repo = r,
+                                        .store = r->store});
+    }
+}
+
 static void add_store(struct atlas *a, const struct store *s, size_t index)
 {
     if (s->place) {
         const struct place source = {.type = PLACE_SOURCE,
                                      .path = s->place,
                                      .local = true,
-                                     .line = config_path_line(&s->settings, "path", s->line),
+                                     .line = config_key_line(&s->settings, "path", s->line),
                                      .store = s,
                                      .store_index = index};
         atlas_add(a, source);
@@ -98,10 +124,12 @@ static void add_store(struct atlas *a, const struct store *s, size_t index)
             atlas_add(a, (struct place){.type = PLACE_REPO,
                                         .path = r->place,
                                         .local = r->kind->is_path,
-                                        .line = config_path_line(&r->settings, "path", r->line),
+                                        .line = config_key_line(&r->settings, "path", r->line),
                                         .repo = r,
                                         .store = s,
                                         .store_index = index});
+        if (r->place)
+            add_keys(a, r);
     }
 }
 
@@ -169,6 +197,9 @@ static void describe(struct buf *out, const struct place *p)
     case PLACE_REPO:
         buf_addf(out, "repo %s/%s", p->store->id, p->repo->id);
         break;
+    case PLACE_KEY:
+        buf_addf(out, "a key of repo %s/%s", p->store->id, p->repo->id);
+        break;
     }
     buf_addf(out, " (%s", p->path);
 }
@@ -192,11 +223,21 @@ static void report(struct atlas *a, const struct place *outer, const struct plac
     if (other->line > 0)
         buf_addf(&text, ", line %d", other->line);
     buf_addf(&text, ")%s; allowed: ", hidden ? " by another path" : "");
-    if (at->type == PLACE_REPO && other->type == PLACE_REPO)
+    if (at->type == PLACE_KEY || other->type == PLACE_KEY)
+        buf_adds(&text, "a key outside of the mount point and of all repos");
+    else if (at->type == PLACE_REPO && other->type == PLACE_REPO)
         buf_adds(&text, "a place for each repo, apart from all others");
     else
         buf_adds(&text, "mount point, state, sources and repos apart from each other");
     faults_add(a->faults, at->line, "%s", buf_text(&text));
+}
+
+/* A key is in nobody's way but where it must not be. */
+static bool key_is_safe(const struct place *outer, const struct place *inner)
+{
+    if (inner->type == PLACE_KEY)
+        return outer->type != PLACE_MOUNT && outer->type != PLACE_REPO;
+    return outer->type == PLACE_KEY && inner->type != PLACE_REPO;
 }
 
 /* `outer` contains `inner`, or is the same place. `hidden`: the paths do not show it. */
@@ -206,6 +247,8 @@ static void meet(struct atlas *a, const struct place *outer, const struct place 
     if (outer == inner || (same && outer > inner) || outer->local != inner->local)
         return;
     if (!outer->local && outer->repo->kind != inner->repo->kind)
+        return;
+    if (key_is_safe(outer, inner))
         return;
     if (outer->type != PLACE_SOURCE || inner->type != PLACE_SOURCE)
         report(a, outer, inner, same, hidden);
@@ -267,8 +310,10 @@ static void look_up(struct atlas *a, const struct place *p)
 
 static void atlas_release(struct atlas *a)
 {
-    for (size_t i = 0; i < a->count; i++)
+    for (size_t i = 0; i < a->count; i++) {
         free(a->places[i].journal);
+        free(a->places[i].key);
+    }
     free(a->places);
     free(a->by_path);
     free(a->by_file);
@@ -285,7 +330,7 @@ void config_overlaps(struct config *c, const char *mountpoint, struct faults *f)
         atlas_add(&a, (struct place){.type = PLACE_STATE,
                                      .path = c->state,
                                      .local = true,
-                                     .line = config_path_line(&c->settings, "state", 0)});
+                                     .line = config_key_line(&c->settings, "state", 0)});
     for (size_t i = 0; i < c->store_count; i++) {
         a.group[i] = i;
         add_store(&a, c->stores[i], i);

@@ -3,12 +3,16 @@
  * main.c - argv to a command. A command is a row; `mount.keepfs` is `keepfs mount` as mount(8)
  * calls it from fstab.
  */
+#include "archive/policy.h"
 #include "config.h"
+#include "extract.h"
 #include "keepfs/destination.h"
 #include "keepfs/source.h"
 #include "mount.h"
 #include "util/buf.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -104,6 +108,17 @@ static void warn_of_repo(const struct config *c, const struct repo *repo)
                 repo->id, warning);
 }
 
+static void warn_of_keys(const struct config *c, const struct repo *repo)
+{
+    struct archive_policy policy = archive_policy_of(repo);
+    struct error err;
+
+    for (size_t i = 0; i < policy.key_count; i++)
+        if (key_ref_probe(policy.keys[i], &err) != 0)
+            fprintf(stderr, "%s:%d: warning: [repo %s/%s]: %s\n", c->path, repo->line,
+                    repo->store->id, repo->id, err.message);
+}
+
 static int run_check(int argc, char **argv)
 {
     struct buf faults = BUF_INIT;
@@ -118,13 +133,79 @@ static int run_check(int argc, char **argv)
         return error_code_exit(ERR_CONFIG_INVALID);
     for (size_t i = 0; i < c->store_count; i++) {
         warn_of_store(c, c->stores[i]);
-        for (size_t k = 0; k < c->stores[i]->repo_count; k++, repos++)
+        for (size_t k = 0; k < c->stores[i]->repo_count; k++, repos++) {
             warn_of_repo(c, c->stores[i]->repos[k]);
+            warn_of_keys(c, c->stores[i]->repos[k]);
+        }
     }
     printf("%s: ok: %zu stores, %zu repos, state in %s\n", c->path, c->store_count, repos,
            c->state);
     config_free(c);
     return 0;
+}
+
+/* ---- extract, verify ---- */
+
+static int parse_bytes(const char *command, const char *text, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end || errno != 0)
+        return usage_error(command, "--offset and --length take a number of bytes");
+    *out = value;
+    return 0;
+}
+
+static int parse_extract(int argc, char **argv, bool ranges, struct extract_options *out)
+{
+    static const struct option options[] = {{"key", required_argument, NULL, 'k'},
+                                            {"offset", required_argument, NULL, 'o'},
+                                            {"length", required_argument, NULL, 'l'},
+                                            {"allow-v1", no_argument, NULL, '1'},
+                                            {0}};
+    int status = 0;
+
+    out->length = UINT64_MAX;
+    for (int c; status == 0 && (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+        if (c == 'k' && out->key_count < LIMIT_KEYS)
+            out->keys[out->key_count++] = optarg;
+        else if (c == 'k')
+            status = usage_error(argv[0], "too many keys");
+        else if (c == '1')
+            out->allow_v1 = true;
+        else if (ranges && (c == 'o' || c == 'l'))
+            status = parse_bytes(argv[0], optarg, c == 'o' ? &out->offset : &out->length);
+        else
+            status = usage_error(
+                argv[0], ranges ? "the options are --key REF, --allow-v1, --offset N, --length N"
+                                : "the options are --key REF, --allow-v1");
+        out->ranged |= c == 'o' || c == 'l';
+    }
+    if (status == 0 && argc - optind != 1)
+        status = usage_error(argv[0], "it takes ARCHIVE_DIR");
+    out->archive_dir = argv[optind];
+    return status;
+}
+
+static int run_extract(int argc, char **argv)
+{
+    struct extract_options options = {0};
+    int status = parse_extract(argc, argv, true, &options);
+
+    if (status == 0 && isatty(STDOUT_FILENO))
+        status =
+            usage_error(argv[0], "it writes bytes to stdout, which is a terminal: redirect it");
+    return status ? status : extract_run(&options);
+}
+
+static int run_verify(int argc, char **argv)
+{
+    struct extract_options options = {0};
+    int status = parse_extract(argc, argv, false, &options);
+
+    return status ? status : verify_run(&options);
 }
 
 /* ---- help and version ---- */
@@ -153,18 +234,25 @@ static const struct command commands[] = {
     {"mount", "CONFIG MOUNTPOINT [-f] [-o OPTIONS]",
      "mount the backups of CONFIG; -f stays in the foreground and logs to stderr", run_mount},
     {"check", "CONFIG", "say what is wrong with CONFIG, all of it", run_check},
+    {"extract", "ARCHIVE_DIR [--key REF]... [--allow-v1] [--offset N] [--length N]",
+     "write what an archive holds to stdout, decrypted and decompressed; REF is env:NAME or "
+     "file:/path",
+     run_extract},
+    {"verify", "ARCHIVE_DIR [--key REF]... [--allow-v1]",
+     "read every byte of an archive and say whether it is what was written", run_verify},
     {"--version", "", "print the version", run_version},
     {"--help", "", "print this", run_help},
     {NULL, NULL, NULL, NULL},
 };
 
-/* Whoever starts us with 0, 1 or 2 closed would have a lock or a pipe take their place. */
+/* Whoever starts us with 0, 1 or 2 closed would have a lock or a pipe take their place. Writing to
+ * what stands there fails: a copy into nothing must not look like one. */
 static void open_standard_files(void)
 {
     int fd;
 
     do
-        fd = open("/dev/null", O_RDWR);
+        fd = open("/dev/null", O_RDONLY);
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);

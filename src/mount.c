@@ -18,12 +18,14 @@
  */
 #include "mount.h"
 
+#include "archive/policy.h"
 #include "fs/session.h"
 #include "service/service.h"
 #include "util/buf.h"
 #include "util/fsutil.h"
 #include "util/log.h"
 #include "util/mounts.h"
+#include "util/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -284,12 +286,43 @@ static void prepare_process(void)
         log_warn("cannot change to /: %m");
 }
 
+/* Calls fn (NULL: nothing) for every key of the configuration; how many there are. */
+static size_t for_each_key(const struct config *config, void (*fn)(const char *ref))
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < config->store_count; i++)
+        for (size_t k = 0; k < config->stores[i]->repo_count; k++) {
+            struct archive_policy policy = archive_policy_of(config->stores[i]->repos[k]);
+            for (size_t n = 0; n < policy.key_count; n++, count++)
+                if (fn)
+                    fn(policy.keys[n]);
+        }
+    return count;
+}
+
+/* Loads it once: one from the environment is wiped there and kept, of any other we learn whether it
+ * can be had while somebody is looking. */
+static void take_key(const char *ref)
+{
+    struct key *key;
+    struct error err;
+
+    if (key_load(ref, &key, &err) == 0)
+        key_free(key);
+    else
+        log_warn("%s; jobs and reads that need it will fail", err.message);
+}
+
 static int daemon_main(struct daemon *d)
 {
     struct error err;
     int status = 0;
 
     prepare_process();
+    if (for_each_key(d->config, NULL) > 0)
+        process_forbid_dumps();
+    for_each_key(d->config, take_key);
     if (claim_state(d, &err) != 0 || claim_mountpoint(d, &err) != 0 || open_rooms(d, &err) != 0 ||
         serve(d, &err) != 0)
         status = complain(&err);
@@ -339,6 +372,7 @@ static int run_in_background(struct daemon *d)
         exit(daemon_main(d));
     }
     close(ends[1]);
+    for_each_key(d->config, key_ref_forget);
     int status = wait_until_ready(ends[0], child);
     close(ends[0]);
     config_free(d->config);

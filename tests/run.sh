@@ -7,7 +7,7 @@
 #   2. cases         what a user sees, on a mount: as built for use, then with ASan + UBSan and
 #                    the part that has threads meet with TSan, in the daemon
 #   3. fault         kill -9 at random moments under load
-#   4. fuzz          what strangers can write: ctl, configuration, manifests
+#   4. fuzz          what strangers can write: ctl, configuration, manifests, envelopes, seek tables
 #
 # Installs the Debian packages that it needs. Ends with "N passed, N failed, N skipped", and exit
 # status 1 if anything failed. Everything it makes is in one temporary directory, removed at the
@@ -25,6 +25,7 @@ case "${1:-}" in
 esac
 
 cd "$(dirname "$0")/.." || exit 1
+export PATH=/usr/bin:/bin:$PATH # Debian's python3, which has the packages that are installed here
 examples/install-packages.sh test || exit 1
 
 if [ -n "${KEEPFS_TEST_DIR:-}" ]; then
@@ -142,6 +143,9 @@ say "fuzz"
 fuzz ctl
 fuzz config
 fuzz manifest
+fuzz seekable
+fuzz envelope_v1
+fuzz envelope_v2
 
 say "fault: kill -9 at random moments"
 cases plain tests/fault/*.bats

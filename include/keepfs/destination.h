@@ -11,6 +11,7 @@
  *      put_free no other process can begin or sweep here (ERR_DESTINATION_PATH_CONFLICT).
  *   2. put_object(name): a writer; its finish makes the object durable. One at a time; objects
  *      are written in the order in which a reader may trust them, the marker last.
+ *      put_reopen(name) reads a finished one back, past the machine's caches where a driver can.
  *   3. put_commit: the group appears as a whole and durably, or not at all. A driver without
  *      rename relies on the marker's coming last.
  *   4. put_free: without a commit everything is removed.
@@ -75,6 +76,7 @@ struct destination_kind {
 
     int (*put_begin)(struct destination *d, const char *group, struct put **out, struct error *err);
     int (*put_object)(struct put *p, const char *name, struct writer **out, struct error *err);
+    int (*put_reopen)(struct put *p, const char *name, struct object **out, struct error *err);
     int (*put_commit)(struct put *p, struct error *err);
     void (*put_free)(struct put *p);
 

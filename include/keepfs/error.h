@@ -50,6 +50,8 @@
     X(ERR_INVALID, "invalid", 44, "read the file on a fresh open for its grammar")                 \
     X(ERR_RESTORE_PRECONDITION_FAILED, "restore_precondition_failed", 45,                          \
       "stop what uses the restore's target, then try again")                                       \
+    X(ERR_TARGET_FAILED, "target_failed", 46,                                                      \
+      "check the space and the permissions where the restored bytes were to be written")           \
     X(ERR_CANCELLED, "cancelled", 50, "start it again when it suits")                              \
     X(ERR_INTERRUPTED, "interrupted", 51, "keepfs stopped while the job ran; start it again")      \
     X(ERR_INTEGRITY_FAILED, "integrity_failed", 60,                                                \
@@ -65,6 +67,9 @@
     X(ERR_ARCHIVE_INCOMPLETE, "archive_incomplete", 65,                                            \
       "a part of the archive is gone from the repo: use another record")                           \
     X(ERR_DUPLICATE_ID, "duplicate_id", 66, "an archive of this id is there already; try again")   \
+    X(ERR_ENCRYPTION_REQUIRED, "encryption_required", 67,                                          \
+      "the archive is less protected than its repo asks for: do not trust it, or lower the "       \
+      "repo's min_envelope if you know why")                                                       \
     X(ERR_CONFIG_INVALID, "config_invalid", 3, "correct the configuration; see `keepfs check`")    \
     X(ERR_USAGE, "usage", 2, "see `keepfs --help`")                                                \
     X(ERR_INTERNAL, "internal", 1, "see the log of keepfs; if it persists, report it")

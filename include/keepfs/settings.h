@@ -29,6 +29,7 @@ enum setting_type {
 enum setting_flag {
     SETTING_REQUIRED = 1,   /* the section must give it */
     SETTING_REPEATABLE = 2, /* may be given several times; all values are kept, in order */
+    SETTING_SECRET = 4,     /* a bad value may be a secret put in the wrong place: never repeated */
 };
 
 struct setting {
@@ -38,7 +39,11 @@ struct setting {
     const char *def; /* as it would be written; NULL = no value */
     int64_t min, max;
     const char *const *words; /* NULL-terminated, for SETTING_WORD */
-    const char *help;         /* one line */
+    /* For SETTING_TEXT that is not any text: what is wrong with it, or NULL; and what is allowed.
+     */
+    const char *(*fault)(const char *text);
+    const char *allowed;
+    const char *help; /* one line */
 };
 
 struct setting_value {

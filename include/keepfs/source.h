@@ -3,7 +3,7 @@
  * source.h - what a driver author owes to back a kind of store up.
  *
  * A kind is one const struct source_kind in a file of src/source and one row in kinds.c. Life of
- * one backup, always on one thread:
+ * one backup, on one thread:
  *
  *   1. open: check that the store is there and readable, without side effects on it. No bytes yet.
  *   2. backup: write the whole stream to run->out, in order, once. Do not finish or free it: the
@@ -25,7 +25,9 @@
 
 struct source_run;
 
-/* What the engine offers to a source. None of these can fail the backup, but for payload_id. */
+/* What the engine offers to a source. None of these can fail the backup, but for payload_id. They
+ * are called by the thread that runs the backup; a thread of the source's own may write to out
+ * meanwhile, if it has ended when backup returns. */
 struct source_run_ops {
     /* The work is about `units` bytes in all; what is written to out counts by itself. May be
      * called again with a better estimate. */

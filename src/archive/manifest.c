@@ -2,8 +2,10 @@
 /*
  * manifest.c - what a manifest consists of: the table of keys and the judgement of each value.
  *
- * Reading is in manifest_read.c, writing in manifest_write.c. Every rule about a value stands here
- * once, so that nothing is published that could not be read back.
+ * Reading is in manifest_read.c, writing in manifest_write.c, the MAC in manifest_mac.c. Every rule
+ * about a value stands here once, so that nothing is published that could not be read back: a
+ * field's fault() is about that key alone, as it is asked for when the key was read and others were
+ * not; what two keys say together is a contradiction, judged at the end.
  */
 #include "archive/manifest.h"
 
@@ -16,7 +18,8 @@
 
 #define DIGITS       "0123456789"
 #define LOWER        "abcdefghijklmnopqrstuvwxyz"
-#define MAX_LEVEL    22 /* of zstd */
+#define MIN_LEVEL    (-7) /* of zstd */
+#define MAX_LEVEL    19
 #define V1_ALGORITHM "aes-256-gcm"
 
 static const char *fault_backup_id(const struct manifest *m)
@@ -47,13 +50,21 @@ static const char *fault_store_kind(const struct manifest *m)
     return "must be the name of a source kind";
 }
 
+static bool is_hex(const char *text, size_t len)
+{
+    return strlen(text) == len && strspn(text, DIGITS "abcdef") == len;
+}
+
 static const char *fault_sha256(const struct manifest *m)
 {
-    const char *hex = m->stored.sha256;
+    return is_hex(m->stored.sha256, SHA256_HEX) ? NULL : "must be 64 lower-case hex digits";
+}
 
-    return strlen(hex) == SHA256_HEX && strspn(hex, DIGITS "abcdef") == SHA256_HEX
-               ? NULL
-               : "must be 64 lower-case hex digits";
+static const char *fault_payload_ids_sha256(const struct manifest *m)
+{
+    const char *hex = m->payload_ids_sha256;
+
+    return *hex == '\0' || is_hex(hex, SHA256_HEX) ? NULL : "must be 64 lower-case hex digits";
 }
 
 static const char *fault_compression(const struct manifest *m)
@@ -63,15 +74,30 @@ static const char *fault_compression(const struct manifest *m)
     if (strcmp(m->compression, "none") == 0 && m->compression_level != 0)
         return "must have no level where nothing is compressed";
     if (strcmp(m->compression, "zstd") == 0 &&
-        (m->compression_level < 1 || m->compression_level > MAX_LEVEL))
-        return "must have a level of 1 to 22 for zstd";
+        (m->compression_level < MIN_LEVEL || m->compression_level > MAX_LEVEL ||
+         m->compression_level == 0))
+        return "must have a level of -7 to 19, and not 0, for zstd";
+    return NULL;
+}
+
+/* Another envelope may name its keys in another way: it is not judged but found unknown. */
+static const char *fault_encryption_v2(const struct manifest *m)
+{
+    if (!m->encrypted)
+        return m->envelope != ENVELOPE_NONE || m->key_id[0]
+                   ? "must have no envelope and no key_id unless it is enabled"
+                   : NULL;
+    if (m->envelope < 1)
+        return "must have an envelope";
+    if (m->envelope == ENVELOPE_V2 && !is_hex(m->key_id, KEY_ID_HEX))
+        return "must have a key_id of 16 lower-case hex digits";
     return NULL;
 }
 
 static const char *fault_encryption(const struct manifest *m)
 {
     if (m->version != MANIFEST_V1)
-        return NULL;
+        return fault_encryption_v2(m);
     if (!m->encrypted)
         return m->encryption_algorithm[0] || m->key_ref[0]
                    ? "must have no algorithm and no key_ref unless it is enabled"
@@ -117,6 +143,8 @@ static const struct field compression_fields[] = {
 
 static const struct field encryption_fields[] = {
     {.key = "enabled", .type = FIELD_FLAG, .flags = BOTH, AT(encrypted)},
+    {.key = "envelope", .type = FIELD_INT, .flags = FIELD_V2 | FIELD_OPTIONAL, AT(envelope)},
+    {.key = "key_id", .flags = FIELD_V2 | FIELD_OPTIONAL, TEXT_AT(key_id)},
     {.key = "algorithm", .flags = FIELD_V1 | FIELD_OPTIONAL, TEXT_AT(encryption_algorithm)},
     {.key = "key_ref", .flags = FIELD_V1 | FIELD_OPTIONAL, TEXT_AT(key_ref)},
     {.key = NULL},
@@ -147,41 +175,78 @@ const struct field manifest_fields[] = {
      .fault = fault_encryption},
     {.key = "payload_id_set", .type = FIELD_IDS, .flags = FIELD_V1, .fault = fault_payload_id_set},
     {.key = "payload_id_count", .type = FIELD_NUMBER, .flags = FIELD_V2, AT(payload_id_count)},
+    {.key = "payload_ids_sha256",
+     .flags = FIELD_V2 | FIELD_OPTIONAL,
+     TEXT_AT(payload_ids_sha256),
+     .fault = fault_payload_ids_sha256},
     {.key = "engine_metadata",
      .type = FIELD_METADATA,
      .flags = BOTH | FIELD_OPTIONAL,
      .fault = fault_metadata},
+    {.key = MAC_KEY,
+     .type = FIELD_MAC,
+     .flags = FIELD_V2 | FIELD_OPTIONAL,
+     AT(mac),
+     .size = MAC_TEXT + 1},
     {.key = NULL},
 };
 
-bool field_omitted(const struct field *f, const struct manifest *m)
+_Static_assert(sizeof((struct manifest *)0)->mac > MAC_TEXT, "a MAC has its place");
+
+bool field_is_empty(const struct field *f, const struct manifest *m)
 {
     if (!(f->flags & FIELD_OPTIONAL))
         return false;
     switch (f->type) {
     case FIELD_TEXT:
+    case FIELD_MAC:
         return *(const char *)field_value(f, m) == '\0';
     case FIELD_INT:
         return *(const int *)field_value(f, m) == 0;
-    case FIELD_METADATA:
-        return m->engine_metadata_count == 0;
     default:
         return false;
     }
 }
 
+bool field_omitted(const struct field *f, const struct manifest *m)
+{
+    return f->type == FIELD_MAC || field_is_empty(f, m) ||
+           (f->type == FIELD_METADATA && m->engine_metadata_count == 0);
+}
+
+/* Version 1 has no words for compression and for its envelope: what it cannot say must not be. */
+static const char *contradiction_v1(const struct manifest *m)
+{
+    if (strcmp(m->compression, "none") != 0)
+        return "compression: must be none in version 1";
+    if (m->envelope != ENVELOPE_NONE && (!m->encrypted || m->envelope != ENVELOPE_V1))
+        return "encryption: must be of envelope 1, or none, in version 1";
+    return NULL;
+}
+
+/* How large an envelope is depends on its frames, whose size is not known here. */
+static const char *contradiction_v2(const struct manifest *m)
+{
+    bool as_it_is = !m->encrypted && strcmp(m->compression, "none") == 0;
+
+    if (as_it_is && m->content_bytes != m->stored.size)
+        return "content_bytes: differs from size_bytes, although nothing is compressed";
+    if (!as_it_is && m->stored.size == 0)
+        return "size_bytes: is 0, although an envelope and a seek table are never empty";
+    if (m->payload_id_count == 0 && m->payload_ids_sha256[0])
+        return "payload_ids_sha256: is there, although there are no payload ids";
+    return NULL;
+}
+
 const char *manifest_contradiction(const struct manifest *m)
 {
-    if (m->version == MANIFEST_V2 && !m->encrypted && strcmp(m->compression, "none") == 0 &&
-        m->content_bytes != m->stored.size)
-        return "content_bytes: differs from size_bytes, although nothing is compressed";
-    return NULL;
+    return m->version == MANIFEST_V1 ? contradiction_v1(m) : contradiction_v2(m);
 }
 
 const char *manifest_unknown_need(const struct manifest *m)
 {
-    if (m->version == MANIFEST_V2 && m->encrypted)
-        return "encryption: this keepfs cannot read encrypted archives of version 2";
+    if (m->version == MANIFEST_V2 && m->encrypted && m->envelope != ENVELOPE_V2)
+        return "encryption: this keepfs does not know the envelope";
     if (strcmp(m->compression, "none") != 0 && strcmp(m->compression, "zstd") != 0)
         return "compression: this keepfs does not know the algorithm";
     return NULL;

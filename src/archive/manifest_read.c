@@ -11,6 +11,10 @@
  * manifest_version must be the first key: it decides which keys there are, and what a newer
  * keepfs wrote behind it is not judged.
  *
+ * manifest_mac must also be the last line of the bytes, in exactly the form that the writer gives
+ * it: what it covers is then the same for whoever reads YAML and for whoever reads bytes, and no
+ * comment, quoting, second key or later line can make a difference between them.
+ *
  * next() keeps one event current; every read_* function finds the first event of its value there
  * and leaves the last.
  */
@@ -92,18 +96,16 @@ static const char *scalar(const struct reading *r)
     return (const char *)r->event.data.scalar.value;
 }
 
+static const char no_number[] = "must be a whole number in its shortest decimal form";
+
 /* Decimal digits without sign and leading zeros, at most `max`. */
-static int read_number(struct reading *r, uint64_t max, uint64_t *out)
+static int read_digits(struct reading *r, const char *text, size_t len, uint64_t max, uint64_t *out)
 {
-    static const char why[] = "must be a whole number in its shortest decimal form";
     uint64_t value = 0;
 
-    if (!is_plain(r))
-        return fail(r, why);
-    const char *text = scalar(r);
-    size_t len = r->event.data.scalar.length;
-    if (len == 0 || strspn(text, "0123456789") != len || (text[0] == '0' && len > 1))
-        return fail(r, why);
+    if (!is_plain(r) || len == 0 || strspn(text, "0123456789") != len ||
+        (text[0] == '0' && len > 1))
+        return fail(r, no_number);
     for (size_t i = 0; i < len; i++) {
         unsigned digit = (unsigned)(text[i] - '0');
         if (value > (max - digit) / 10)
@@ -111,6 +113,30 @@ static int read_number(struct reading *r, uint64_t max, uint64_t *out)
         value = value * 10 + digit;
     }
     *out = value;
+    return 0;
+}
+
+static int read_number(struct reading *r, uint64_t max, uint64_t *out)
+{
+    if (r->event.type != YAML_SCALAR_EVENT)
+        return fail(r, no_number);
+    return read_digits(r, scalar(r), r->event.data.scalar.length, max, out);
+}
+
+/* The same with an optional minus, but not before 0. */
+static int read_int(struct reading *r, int *out)
+{
+    uint64_t value;
+
+    if (r->event.type != YAML_SCALAR_EVENT)
+        return fail(r, no_number);
+    bool minus = scalar(r)[0] == '-';
+    if (read_digits(r, scalar(r) + minus, r->event.data.scalar.length - minus, INT_MAX, &value) !=
+        0)
+        return -1;
+    if (minus && value == 0)
+        return fail(r, no_number);
+    *out = minus ? -(int)value : (int)value;
     return 0;
 }
 
@@ -231,20 +257,17 @@ static int read_map(struct reading *r, const struct field *f)
 static int read_value(struct reading *r, const struct field *f)
 {
     void *place = field_place(f, r->m);
-    uint64_t number;
 
     switch (f->type) {
     case FIELD_TEXT:
+    case FIELD_MAC:
         return read_text(r, place, f->size);
     case FIELD_TIME:
         return read_time(r, place);
     case FIELD_NUMBER:
         return read_number(r, INT64_MAX, place);
     case FIELD_INT:
-        if (read_number(r, INT_MAX, &number) != 0)
-            return -1;
-        *(int *)place = (int)number;
-        return 0;
+        return read_int(r, place);
     case FIELD_FLAG:
         return read_flag(r, place);
     case FIELD_MAP:
@@ -322,6 +345,8 @@ static int read_fields(struct reading *r, const struct field *fields, unsigned s
         size_t line = r->event.start_mark.line + 1;
         if (read_value(r, f) != 0)
             return -1;
+        if (field_is_empty(f, r->m))
+            return fail(r, "must be left out if it is empty or 0");
         const char *fault = f->fault ? f->fault(r->m) : NULL;
         if (fault)
             return error_set(r->err, ERR_MANIFEST_INVALID, "line %zu: %s: %s", line, f->key, fault);
@@ -362,14 +387,31 @@ static int read_document(struct reading *r)
     return expect(r, YAML_STREAM_END_EVENT, "there is more than one document");
 }
 
-/* What version 1 says by being version 1: it knows no compression. */
+/* What version 1 says by being version 1: it knows no compression, and one envelope. */
 static void derive_v1(struct manifest *m)
 {
+    m->envelope = m->encrypted ? ENVELOPE_V1 : ENVELOPE_NONE;
     snprintf(m->compression, sizeof m->compression, "none");
     m->content_bytes = m->encrypted ? 0 : m->stored.size;
 }
 
-static int judge(struct manifest *m, struct error *err)
+/* Is there a MAC where one must be, and none elsewhere? Whether it is the right one is for
+ * manifest_authenticate. */
+static const char *mac_fault(const struct manifest *m, const char *text, size_t len)
+{
+    char mac[MAC_TEXT + 1];
+    size_t covered;
+
+    if (!manifest_has_mac(m))
+        return m->mac[0] ? "must not be in a manifest that is not encrypted" : NULL;
+    if (!m->mac[0])
+        return "is missing";
+    return manifest_mac_find(text, len, &covered, mac) && strcmp(mac, m->mac) == 0
+               ? NULL
+               : "must be the last line: " MAC_PREFIX " and 64 lower-case hex digits";
+}
+
+static int judge(struct manifest *m, const char *text, size_t len, struct error *err)
 {
     if (m->version == MANIFEST_V1)
         derive_v1(m);
@@ -377,7 +419,10 @@ static int judge(struct manifest *m, struct error *err)
     if (fault)
         return error_set(err, ERR_MANIFEST_UNSUPPORTED, "%s", fault);
     fault = manifest_contradiction(m);
-    return fault ? error_set(err, ERR_MANIFEST_INVALID, "%s", fault) : 0;
+    if (fault)
+        return error_set(err, ERR_MANIFEST_INVALID, "%s", fault);
+    fault = mac_fault(m, text, len);
+    return fault ? error_set(err, ERR_MANIFEST_INVALID, MAC_KEY ": %s", fault) : 0;
 }
 
 int manifest_read(const char *text, size_t len, struct manifest *out, struct error *err)
@@ -396,7 +441,7 @@ int manifest_read(const char *text, size_t len, struct manifest *out, struct err
     yaml_event_delete(&r.event);
     yaml_parser_delete(&r.parser);
     if (result == 0)
-        result = judge(&m, err);
+        result = judge(&m, text, len, err);
     if (result != 0) {
         manifest_release(&m);
         return -1;

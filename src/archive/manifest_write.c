@@ -5,10 +5,11 @@
  * Block style, one key per line, never folded; a list that is empty is `[]`. Text that some YAML
  * reader could take for a number, a time or a truth is quoted by us; text that is no valid plain
  * scalar is quoted by libyaml. The style depends on nothing but the text, so equal input gives
- * equal bytes.
+ * equal bytes. A document without end marker is written: it ends with the line break of its last
+ * key, behind which the line of the MAC is one more key to every reader of YAML.
  *
- * The text grows in a buffer of its own, whose sink refuses to pass LIMIT_MANIFEST: the caller's
- * buffer gets a whole manifest or nothing.
+ * The text grows in a buffer of its own, whose sink refuses to pass LIMIT_MANIFEST, less the line
+ * of the MAC where there will be one: the caller's buffer gets a whole manifest or nothing.
  */
 #include "archive/manifest_fields.h"
 #include "util/clock.h"
@@ -23,6 +24,7 @@
 struct writing {
     yaml_emitter_t emitter;
     struct buf text;
+    size_t limit;
     bool full; /* the sink refused */
     const char *key;
 };
@@ -31,7 +33,7 @@ static int sink(void *ctx, unsigned char *data, size_t len)
 {
     struct writing *w = ctx;
 
-    if (len > LIMIT_MANIFEST - w->text.len) {
+    if (len > w->limit - w->text.len) {
         w->full = true;
         return 0;
     }
@@ -156,6 +158,8 @@ static int emit_value(struct writing *w, const struct field *f, const struct man
         return emit_ids(w, m);
     case FIELD_METADATA:
         return emit_metadata(w, m);
+    case FIELD_MAC: /* is omitted */
+        break;
     }
     return -1;
 }
@@ -215,27 +219,47 @@ static int judge(const struct manifest *m, struct error *err)
     return fault ? error_set(err, ERR_MANIFEST_UNSUPPORTED, "%s", fault) : 0;
 }
 
-int manifest_write(const struct manifest *m, struct buf *out, struct error *err)
+static int write_yaml(struct writing *w, const struct manifest *m, struct error *err)
 {
-    struct writing w = {.text = BUF_INIT};
-    int result = -1;
-
-    if (judge(m, err) != 0)
-        return error_context(err, "cannot write the manifest");
-    if (!yaml_emitter_initialize(&w.emitter))
+    if (!yaml_emitter_initialize(&w->emitter))
         return error_set(err, ERR_INTERNAL, "libyaml has no memory for an emitter");
-    if (emit_document(&w, m) == 0) {
+    int result = emit_document(w, m);
+    yaml_emitter_delete(&w->emitter);
+    if (result == 0)
+        return 0;
+    if (w->full)
+        return error_set(err, ERR_MANIFEST_INVALID, "%s makes it larger than %zu bytes", w->key,
+                         LIMIT_MANIFEST);
+    return error_set(err, ERR_MANIFEST_INVALID, "%s: is not valid UTF-8", w->key);
+}
+
+static int write_mac(struct buf *text, const struct manifest *m, const struct key *key,
+                     struct error *err)
+{
+    char mac[MAC_TEXT + 1];
+
+    if (manifest_mac_make(key, m->store_id, text->data, text->len, mac, err) != 0)
+        return -1;
+    buf_addf(text, MAC_KEY ": %s\n", mac);
+    return 0;
+}
+
+int manifest_write(const struct manifest *m, const struct key *key, struct buf *out,
+                   struct error *err)
+{
+    bool mac = manifest_has_mac(m);
+    struct writing w = {.text = BUF_INIT, .limit = LIMIT_MANIFEST - (mac ? MAC_LINE : 0)};
+
+    assert(key || !mac);
+    int result = judge(m, err);
+    if (result == 0)
+        result = write_yaml(&w, m, err);
+    if (result == 0 && mac)
+        result = write_mac(&w.text, m, key, err);
+    if (result == 0)
         buf_add(out, buf_text(&w.text), w.text.len);
-        result = 0;
-    } else if (w.full) {
-        error_set(err, ERR_MANIFEST_INVALID,
-                  "cannot write the manifest: %s makes it larger than %zu bytes", w.key,
-                  LIMIT_MANIFEST);
-    } else {
-        error_set(err, ERR_MANIFEST_INVALID, "cannot write the manifest: %s: is not valid UTF-8",
-                  w.key);
-    }
-    yaml_emitter_delete(&w.emitter);
+    else
+        error_context(err, "cannot write the manifest");
     buf_release(&w.text);
     return result;
 }

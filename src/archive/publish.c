@@ -76,6 +76,16 @@ struct writer *publish_payload(struct publish *p)
     return w;
 }
 
+const struct digest *publish_stored(const struct publish *p)
+{
+    return &p->stored;
+}
+
+int publish_reopen(struct publish *p, struct object **out, struct error *err)
+{
+    return p->destination->kind->put_reopen(p->put, ARCHIVE_PAYLOAD, out, err);
+}
+
 static int by_bytes(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -99,23 +109,22 @@ static void sort_ids(struct manifest *m)
 
 /* Writes what `fill` gives as one object, durable when this returns 0. */
 static int put_whole(struct publish *p, const char *name,
-                     int (*fill)(struct writer *w, const void *ctx, uint64_t *size,
-                                 struct error *err),
-                     const void *ctx, uint64_t *size, struct error *err)
+                     int (*fill)(struct writer *w, const void *ctx, struct error *err),
+                     const void *ctx, struct digest *written, struct error *err)
 {
-    struct writer *w;
+    struct writer *object;
 
-    *size = 0;
-    if (p->destination->kind->put_object(p->put, name, &w, err) != 0)
+    if (p->destination->kind->put_object(p->put, name, &object, err) != 0)
         return -1;
-    int result = fill(w, ctx, size, err);
+    struct writer *w = digest_writer_new(object, written);
+    int result = fill(w, ctx, err);
     if (result == 0)
         result = writer_finish(w, err);
     writer_free(w);
     return result;
 }
 
-static int fill_ids(struct writer *w, const void *ctx, uint64_t *size, struct error *err)
+static int fill_ids(struct writer *w, const void *ctx, struct error *err)
 {
     const struct manifest *m = ctx;
 
@@ -123,39 +132,49 @@ static int fill_ids(struct writer *w, const void *ctx, uint64_t *size, struct er
         size_t len = strlen(m->payload_ids[i]);
         if (writer_write(w, m->payload_ids[i], len, err) != 0 || writer_write(w, "\n", 1, err) != 0)
             return -1;
-        *size += len + 1;
     }
     return 0;
 }
 
-static int fill_text(struct writer *w, const void *ctx, uint64_t *size, struct error *err)
+static int fill_text(struct writer *w, const void *ctx, struct error *err)
 {
     const struct buf *text = ctx;
 
-    *size = text->len;
     return writer_write(w, text->data, text->len, err);
 }
 
-int publish_commit(struct publish *p, struct manifest *m, uint64_t *manifest_bytes,
-                   uint64_t *ids_bytes, struct error *err)
+/* Version 2 keeps the ids apart: an object of their own, whose digest is in the manifest. */
+static int put_ids(struct publish *p, struct manifest *m, struct digest *written, struct error *err)
+{
+    *written = (struct digest){0};
+    m->payload_ids_sha256[0] = '\0';
+    if (m->version == MANIFEST_V1 || m->payload_id_count == 0)
+        return 0;
+    if (put_whole(p, ARCHIVE_PAYLOAD_IDS, fill_ids, m, written, err) != 0)
+        return -1;
+    memcpy(m->payload_ids_sha256, written->sha256, sizeof m->payload_ids_sha256);
+    return 0;
+}
+
+int publish_commit(struct publish *p, struct manifest *m, const struct key *key,
+                   uint64_t *manifest_bytes, uint64_t *ids_bytes, struct error *err)
 {
     struct buf text = BUF_INIT;
-    uint64_t text_size = 0, ids_size = 0;
-    bool ids_apart = m->version != MANIFEST_V1;
+    struct digest ids, written;
 
     assert(!p->payload && p->stored.sha256[0] && strcmp(p->ulid, m->backup_id) == 0);
     m->stored = p->stored;
     sort_ids(m);
-    int result = manifest_write(m, &text, err);
-    if (result == 0 && ids_apart && m->payload_id_count > 0)
-        result = put_whole(p, ARCHIVE_PAYLOAD_IDS, fill_ids, m, &ids_size, err);
+    int result = put_ids(p, m, &ids, err);
     if (result == 0)
-        result = put_whole(p, ARCHIVE_MANIFEST, fill_text, &text, &text_size, err);
+        result = manifest_write(m, key, &text, err);
+    if (result == 0)
+        result = put_whole(p, ARCHIVE_MANIFEST, fill_text, &text, &written, err);
     if (result == 0)
         result = p->destination->kind->put_commit(p->put, err);
     if (result == 0) {
-        *manifest_bytes = text_size;
-        *ids_bytes = ids_size;
+        *manifest_bytes = written.size;
+        *ids_bytes = ids.size;
     }
     buf_release(&text);
     return result;
@@ -253,54 +272,6 @@ int archive_open(struct destination *d, const char *ulid, const char *name, stru
                          name, e.message);
     *err = e;
     return -1;
-}
-
-struct object_reader {
-    struct reader reader;
-    struct object *object;
-    uint64_t offset;
-};
-
-static ssize_t object_read(struct reader *r, void *buf, size_t len, struct error *err)
-{
-    struct object_reader *o = (struct object_reader *)r;
-    ssize_t n = o->object->kind->pread(o->object, buf, len, o->offset, err);
-
-    if (n > 0)
-        o->offset += (uint64_t)n;
-    return n;
-}
-
-/* There is nothing to judge by here: the digest around it does that. */
-static int object_finish(struct reader *r, struct error *err)
-{
-    (void)r;
-    (void)err;
-    return 0;
-}
-
-static void object_free(struct reader *r)
-{
-    struct object_reader *o = (struct object_reader *)r;
-
-    o->object->kind->close_object(o->object);
-    free(o);
-}
-
-int archive_read(struct destination *d, const struct manifest *m, struct reader **out,
-                 struct error *err)
-{
-    static const struct reader_ops ops = {
-        .read = object_read, .finish = object_finish, .free = object_free};
-    struct object *object;
-
-    if (archive_open(d, m->backup_id, ARCHIVE_PAYLOAD, &object, err) != 0)
-        return -1;
-    struct object_reader *o = xcalloc(1, sizeof *o);
-    o->reader.ops = &ops;
-    o->object = object;
-    *out = digest_reader_new(&o->reader, &m->stored);
-    return 0;
 }
 
 /* ---- list ---- */

@@ -11,7 +11,10 @@
  *   payload is durable before the manifest is written, all of it before the archive appears, and
  *   the appearance is durable when commit returns.
  * List:     an archive is a group with a manifest. Half-written and half-deleted ones are not
- * listed. Delete:   manifest, payload_ids, payload, group; each step may have happened before.
+ * listed.
+ *
+ * Delete:   manifest, payload_ids, payload, group; each step may have happened before.
+ *
  * Sweep:    removes what a dead process left: partial groups, and groups of a ULID's name without a
  *   manifest. Only names that are ULIDs, and nothing at all after an I/O error.
  *
@@ -37,10 +40,16 @@ int publish_begin(struct destination *d, const char *ulid, struct publish **out,
  * digest are then known to the publish) and frees it before publish_commit or publish_free. */
 struct writer *publish_payload(struct publish *p);
 
-/* Fills m->stored, sorts and counts m->payload_ids, writes the ids and the manifest, makes the
- * archive appear. On success *manifest_bytes and *ids_bytes have the sizes of what was written. */
-int publish_commit(struct publish *p, struct manifest *m, uint64_t *manifest_bytes,
-                   uint64_t *ids_bytes, struct error *err);
+/* What was stored of the payload; known once its writer has finished. */
+const struct digest *publish_stored(const struct publish *p);
+/* Opens the finished payload for reading back, before it is published. */
+int publish_reopen(struct publish *p, struct object **out, struct error *err);
+
+/* Fills m->stored, sorts and counts m->payload_ids, writes the ids and the manifest, with its MAC
+ * under `key` if it is encrypted, and makes the archive appear. On success *manifest_bytes and
+ * *ids_bytes have the sizes of what was written. */
+int publish_commit(struct publish *p, struct manifest *m, const struct key *key,
+                   uint64_t *manifest_bytes, uint64_t *ids_bytes, struct error *err);
 
 void publish_free(struct publish *p); /* NULL is fine */
 
@@ -52,10 +61,6 @@ int archive_manifest(struct destination *d, const char *ulid, struct manifest *o
 
 /* Opens an object of an archive. ERR_ARCHIVE_INCOMPLETE if it is gone. */
 int archive_open(struct destination *d, const char *ulid, const char *name, struct object **out,
-                 struct error *err);
-
-/* The stored payload as a stream whose finish compares size and digest with the manifest. */
-int archive_read(struct destination *d, const struct manifest *m, struct reader **out,
                  struct error *err);
 
 /* The ULIDs of all archives, ascending; the caller frees with archive_list_free. */

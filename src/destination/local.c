@@ -31,7 +31,6 @@
 #define MARK       ".keepfs"
 #define MARK_TEXT  "keepfs keeps backups here and locks this file while it writes: leave it.\n"
 #define NAME_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-#define AUTO_FD    __attribute__((cleanup(fd_close))) int
 
 struct local_object {
     struct object object;
@@ -282,32 +281,39 @@ static int local_list(struct destination *d, destination_list_fn fn, void *ctx, 
     return result;
 }
 
-static int local_open_object(struct destination *d, const char *group, const char *name,
-                             struct object **out, struct error *err)
+int local_object_new(int dir_fd, const char *place, const char *name, struct object **out,
+                     struct error *err)
 {
-    struct local *l = local_of(d);
     struct stat st;
+    AUTO_FD fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-    assert(local_name_valid(group) && local_name_valid(name));
-    AUTO_FD dir_fd = local_open_below(l, group);
-    AUTO_FD fd =
-        dir_fd < 0 ? -1 : openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0)
-        return error_sys(err, SIDE_DESTINATION, errno, "cannot open %s/%s/%s", l->root, group,
-                         name);
+        return error_sys(err, SIDE_DESTINATION, errno, "cannot open %s/%s", place, name);
     if (!S_ISREG(st.st_mode))
         return error_set(err, ERR_DESTINATION_CONFIG_INVALID,
-                         "%s/%s/%s is no regular file: keepfs did not write it", l->root, group,
-                         name);
+                         "%s/%s is no regular file: keepfs did not write it", place, name);
     struct local_object *o = xcalloc(1, sizeof *o);
     o->object.kind = &destination_local;
     o->object.size = (uint64_t)st.st_size;
     o->object.mtime = (time_ms)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
-    o->path = xasprintf("%s/%s/%s", l->root, group, name);
+    o->path = xasprintf("%s/%s", place, name);
     o->fd = fd;
     fd = -1;
     *out = &o->object;
     return 0;
+}
+
+static int local_open_object(struct destination *d, const char *group, const char *name,
+                             struct object **out, struct error *err)
+{
+    struct local *l = local_of(d);
+
+    assert(local_name_valid(group) && local_name_valid(name));
+    __attribute__((cleanup(free_charp))) char *place = xasprintf("%s/%s", l->root, group);
+    AUTO_FD dir_fd = local_open_below(l, group);
+    if (dir_fd < 0)
+        return error_sys(err, SIDE_DESTINATION, errno, "cannot open %s/%s", place, name);
+    return local_object_new(dir_fd, place, name, out, err);
 }
 
 static ssize_t local_pread(struct object *object, void *buf, size_t len, uint64_t offset,
@@ -483,6 +489,7 @@ const struct destination_kind destination_local = {
     .close = local_close,
     .put_begin = local_put_begin,
     .put_object = local_put_object,
+    .put_reopen = local_put_reopen,
     .put_commit = local_put_commit,
     .put_free = local_put_free,
     .list = local_list,

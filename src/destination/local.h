@@ -18,10 +18,12 @@
 #define KEEPFS_DESTINATION_LOCAL_H
 
 #include "keepfs/destination.h"
+#include "util/fsutil.h"
 
 #define LOCAL_PARTIAL  ".tmp"
 #define LOCAL_NAME     64 /* longest name of a group or object */
 #define LOCAL_OPEN_DIR (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+#define AUTO_FD        __attribute__((cleanup(fd_close))) int
 
 struct local {
     struct destination destination;
@@ -53,9 +55,14 @@ int local_open_below(const struct local *l, const char *name);
  * with ENOTEMPTY. What is not there is fine. -1 with errno. */
 int local_remove(const struct local *l, const char *name);
 
+/* The regular file `name` in the directory `dir_fd` (`place` in messages), open for reading. */
+int local_object_new(int dir_fd, const char *place, const char *name, struct object **out,
+                     struct error *err);
+
 /* local_put.c */
 int local_put_begin(struct destination *d, const char *group, struct put **out, struct error *err);
 int local_put_object(struct put *put, const char *name, struct writer **out, struct error *err);
+int local_put_reopen(struct put *put, const char *name, struct object **out, struct error *err);
 int local_put_commit(struct put *put, struct error *err);
 void local_put_free(struct put *put);
 

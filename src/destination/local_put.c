@@ -126,6 +126,18 @@ int local_put_object(struct put *put, const char *name, struct writer **out, str
     return file_writer_new(p->dir_fd, p->path, name, out, err);
 }
 
+/* What was fsynced may be dropped from the page cache, so that the bytes come from the disk. That
+ * is a wish: a file system that does not hear it is read all the same. */
+int local_put_reopen(struct put *put, const char *name, struct object **out, struct error *err)
+{
+    struct local_put *p = put_of(put);
+    AUTO_FD fd = openat(p->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd >= 0)
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    return local_object_new(p->dir_fd, p->path, name, out, err);
+}
+
 /* Renames <group>.tmp to <group>, which must not exist. Where the file system cannot promise that,
  * the lock keeps every other keepfs away between the check and the rename. */
 static int rename_group(const struct local_put *p, struct error *err)

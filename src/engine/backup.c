@@ -14,15 +14,17 @@
  */
 #include "engine/backup.h"
 
-#include "archive/publish.h"
+#include "archive/payload.h"
 #include "stream/gate.h"
 #include "stream/relay.h"
+#include "stream/seekable.h"
 #include "util/buf.h"
 #include "util/log.h"
 #include "util/ulid.h"
 
 #include <assert.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,49 +34,66 @@ enum { PROGRESS_READY = 10, PROGRESS_UNKNOWN = 50, PROGRESS_PUBLISHED = 95, REPO
 struct run {
     struct source_run source_run; /* first: ops get this pointer back */
     const struct backup *b;
+    struct archive_policy policy;
+    struct key *key; /* NULL unless the policy encrypts */
     struct record record;
     struct manifest manifest;
+    struct digest content; /* of the stream; only if it is read back */
     size_t ids_cap, ids_bytes;
     struct stats stats;
+    pthread_mutex_t lock; /* of progress and reported_at: the stream may have a thread of its own */
     struct job_progress progress;
     time_ms reported_at;
 };
 
 /* ---- progress ---- */
 
-static void report(struct run *r)
+static void report(struct run *r, const struct job_progress *progress)
 {
     struct error err;
 
-    r->reported_at = clock_monotonic();
-    if (r->b->jobs->ops->progress(r->b->jobs, r->b->job, &r->progress, &err) != 0)
+    if (r->b->jobs->ops->progress(r->b->jobs, r->b->job, progress, &err) != 0)
         log_warn("job %s: progress not stored: %s", r->b->job, err.message);
+}
+
+/* The estimate may be low; 95 is said only once it is true. */
+static int percent_of(const struct job_progress *p)
+{
+    if (p->expected == 0)
+        return PROGRESS_UNKNOWN;
+    double share = (double)p->done / (double)p->expected;
+    double span = PROGRESS_PUBLISHED - PROGRESS_READY;
+    int percent = PROGRESS_READY + (int)(span * (share < 1 ? share : 1));
+    return percent < PROGRESS_PUBLISHED ? percent : PROGRESS_PUBLISHED - 1;
+}
+
+/* Adds `bytes`, and goes to `percent` (0: what the bytes come to) unless it is there already. */
+static void advance(struct run *r, int percent, uint64_t bytes)
+{
+    pthread_mutex_lock(&r->lock);
+    r->progress.done += bytes;
+    if (percent == 0)
+        percent = percent_of(&r->progress);
+    bool higher = percent > r->progress.percent;
+    bool due = higher || clock_monotonic() - r->reported_at >= REPORT_MS;
+    if (higher)
+        r->progress.percent = percent;
+    if (due)
+        r->reported_at = clock_monotonic();
+    struct job_progress now = r->progress;
+    pthread_mutex_unlock(&r->lock);
+    if (due)
+        report(r, &now);
 }
 
 static void advance_to(struct run *r, int percent)
 {
-    if (percent > r->progress.percent) {
-        r->progress.percent = percent;
-        report(r);
-    } else if (clock_monotonic() - r->reported_at >= REPORT_MS) {
-        report(r);
-    }
+    advance(r, percent, 0);
 }
 
 static void advance_by(struct run *r, uint64_t bytes)
 {
-    int percent = PROGRESS_UNKNOWN;
-
-    r->progress.done += bytes;
-    if (r->progress.expected > 0) {
-        double share = (double)r->progress.done / (double)r->progress.expected;
-        double span = PROGRESS_PUBLISHED - PROGRESS_READY;
-        /* The estimate may be low; 95 is said only once it is true. */
-        percent = PROGRESS_READY + (int)(span * (share < 1 ? share : 1));
-        if (percent >= PROGRESS_PUBLISHED)
-            percent = PROGRESS_PUBLISHED - 1;
-    }
-    advance_to(r, percent);
+    advance(r, 0, bytes);
 }
 
 static void stream_passed(void *ctx, uint64_t bytes)
@@ -89,7 +108,11 @@ static void stream_passed(void *ctx, uint64_t bytes)
 
 static void run_expect(struct source_run *s, uint64_t units)
 {
-    ((struct run *)s)->progress.expected = units;
+    struct run *r = (struct run *)s;
+
+    pthread_mutex_lock(&r->lock);
+    r->progress.expected = units;
+    pthread_mutex_unlock(&r->lock);
 }
 
 static void run_advance(struct source_run *s, uint64_t units)
@@ -141,12 +164,35 @@ static const struct source_run_ops run_ops = {
 
 /* ---- the attempt ---- */
 
+/* The chain before the object, last link first. */
+static int build_chain(struct run *r, struct publish *publish, struct writer **out,
+                       struct error *err)
+{
+    const struct archive_policy *policy = &r->policy;
+    struct writer *w = publish_payload(publish);
+    struct envelope envelope = {.version = r->manifest.envelope,
+                                .store_id = r->manifest.store_id,
+                                .record = r->manifest.backup_id};
+
+    if (policy->encrypt && envelope_writer_new(w, r->key, &envelope, &w, err) != 0)
+        return -1;
+    if (!policy->compress)
+        w = relay_new(w); /* zstd has threads of its own */
+    else if (seekable_writer_new(w, policy->level, 0, &w, err) != 0)
+        return -1;
+    if (policy->verify_after_write)
+        w = digest_writer_new(w, &r->content);
+    *out = gate_new(w, r->b->cancel, stream_passed, r);
+    return 0;
+}
+
 /* The whole stream into the payload, which is durable when this returns 0. */
 static int stream(struct run *r, struct source *source, struct publish *publish, struct error *err)
 {
-    struct writer *out = relay_new(publish_payload(publish));
-    struct writer *chain = gate_new(out, r->b->cancel, stream_passed, r);
+    struct writer *chain;
 
+    if (build_chain(r, publish, &chain, err) != 0)
+        return -1;
     r->source_run.out = chain;
     int result = source->kind->backup(source, &r->source_run, err);
     r->source_run.out = NULL;
@@ -155,6 +201,60 @@ static int stream(struct run *r, struct source *source, struct publish *publish,
     if (result == 0)
         result = writer_finish(chain, err);
     writer_free(chain);
+    return result;
+}
+
+/* ---- reading back ---- */
+
+static int read_all(struct run *r, struct reader *in, struct writer *out, struct error *err)
+{
+    __attribute__((cleanup(free_charp))) char *data = xmalloc(LIMIT_STREAM_CHUNK);
+    ssize_t n;
+
+    while ((n = reader_read(in, data, LIMIT_STREAM_CHUNK, err)) > 0)
+        if (cancel_check(r->b->cancel, err) != 0 || writer_write(out, data, (size_t)n, err) != 0)
+            return -1;
+    if (n < 0 || reader_finish(in, err) != 0)
+        return -1;
+    return writer_finish(out, err);
+}
+
+/* A cancel is told as it came. The key is the one that was just written with, so that what does not
+ * open is damaged. */
+static void explain_failure(struct error *err)
+{
+    if (err->code == ERR_CANCELLED || err->code == ERR_INTERRUPTED)
+        return;
+    if (err->code == ERR_DECRYPT_FAILED)
+        err->code = ERR_INTEGRITY_FAILED;
+    error_context(err, "reading the archive back");
+}
+
+/* What was written is read, decoded and compared with what the source gave. */
+static int read_back(struct run *r, struct publish *publish, struct error *err)
+{
+    struct frame_cache *cache = frame_cache_new(0);
+    struct object *object;
+    struct reader *in = NULL;
+    struct digest got;
+    struct writer *out = digest_writer_new(NULL, &got);
+
+    r->manifest.stored = *publish_stored(publish);
+    int result = publish_reopen(publish, &object, err);
+    if (result == 0)
+        result = payload_reader_new(object, &r->manifest, r->key, cache, &in, err);
+    if (result == 0)
+        result = read_all(r, in, out, err);
+    if (result == 0 && strcmp(got.sha256, r->content.sha256) != 0)
+        result =
+            error_set(err, ERR_INTEGRITY_FAILED, "it decodes to other bytes than were written");
+    reader_free(in);
+    writer_free(out);
+    frame_cache_free(cache);
+    if (result == 0)
+        r->b->log(r->b->log_ctx, "read back: what is stored decodes to what the store gave");
+    else
+        explain_failure(err);
     return result;
 }
 
@@ -168,10 +268,12 @@ static int publish_stream(struct run *r, struct source *source, struct destinati
         return -1;
     advance_to(r, PROGRESS_READY);
     int result = stream(r, source, publish, err);
+    if (result == 0 && r->policy.verify_after_write)
+        result = read_back(r, publish, err);
     if (result == 0)
         result = cancel_check(r->b->cancel, err);
     if (result == 0)
-        result = publish_commit(publish, &r->manifest, &rec->manifest_bytes,
+        result = publish_commit(publish, &r->manifest, r->key, &rec->manifest_bytes,
                                 &rec->payload_ids_bytes, err);
     publish_free(publish);
     return result;
@@ -190,18 +292,50 @@ static int with_destination(struct run *r, struct source *source, struct error *
     return result;
 }
 
+/* The key is taken once, for the payload and for the manifest, and stays until the attempt ends. */
+static int load_key(struct run *r, struct error *err)
+{
+    char line[128];
+
+    if (!r->policy.encrypt)
+        return 0;
+    if (key_load(r->policy.keys[0], &r->key, err) != 0 ||
+        key_id(r->key, r->manifest.key_id, err) != 0)
+        return -1;
+    snprintf(line, sizeof line, "encrypting with the key %s, envelope v%d", r->manifest.key_id,
+             r->manifest.envelope);
+    r->b->log(r->b->log_ctx, line);
+    return 0;
+}
+
 static int attempt(struct run *r, struct error *err)
 {
     const struct store *store = r->b->repo->store;
     struct source *source;
 
-    if (cancel_check(r->b->cancel, err) != 0)
+    if (cancel_check(r->b->cancel, err) != 0 || load_key(r, err) != 0)
         return -1;
     if (store->kind->open(store, r->b->staging, &source, err) != 0)
         return -1;
     int result = with_destination(r, source, err);
     store->kind->close(source);
     return result;
+}
+
+static void describe_policy(struct run *r)
+{
+    const struct archive_policy *p = &r->policy;
+    struct manifest *m = &r->manifest;
+
+    m->version = p->manifest_version;
+    m->compression_level = p->level;
+    snprintf(m->compression, sizeof m->compression, "%s", p->compress ? "zstd" : "none");
+    m->encrypted = p->encrypt;
+    m->envelope = archive_policy_envelope(p);
+    if (m->envelope == ENVELOPE_V1) {
+        snprintf(m->encryption_algorithm, sizeof m->encryption_algorithm, "aes-256-gcm");
+        snprintf(m->key_ref, sizeof m->key_ref, "%s", p->keys[0]);
+    }
 }
 
 static void describe(struct run *r)
@@ -217,12 +351,11 @@ static void describe(struct run *r)
     rec->created_at = clock_now(r->b->clock);
     ulid_new(rec->created_at, rec->ulid);
 
-    m->version = MANIFEST_V2;
+    describe_policy(r);
     m->created_at = rec->created_at;
     snprintf(m->backup_id, sizeof m->backup_id, "%s", rec->ulid);
     snprintf(m->store_id, sizeof m->store_id, "%s", rec->store);
     snprintf(m->store_kind, sizeof m->store_kind, "%s", rec->store_kind);
-    snprintf(m->compression, sizeof m->compression, "none");
 }
 
 /* The archive stands. From here on the attempt has succeeded unless the record cannot be stored. */
@@ -264,6 +397,8 @@ enum job_state backup_run(const struct backup *b, struct error *err)
     struct run r = {
         .source_run = {.ops = &run_ops, .cancel = b->cancel},
         .b = b,
+        .policy = archive_policy_of(b->repo),
+        .lock = PTHREAD_MUTEX_INITIALIZER,
         .progress.expected = b->expected_bytes,
     };
     enum job_state state = JOB_SUCCEEDED;
@@ -274,5 +409,6 @@ enum job_state backup_run(const struct backup *b, struct error *err)
     if (attempt(&r, err) != 0 || record_it(&r, err) != 0)
         state = give_up(&r, err);
     manifest_release(&r.manifest);
+    key_free(r.key);
     return state;
 }

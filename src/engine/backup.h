@@ -4,8 +4,9 @@
  *
  *   1. make the record's ULID
  *   2. jobs->start: the row is there as running, with that ULID, before any byte moves
- *   3. open source and destination, begin the archive                      progress 10
- *   4. stream: source -> gate -> relay -> digest -> object                 10..95
+ *   3. load the key, open source and destination, begin the archive        progress 10
+ *   4. stream: source -> gate -> zstd or relay -> [envelope] -> digest -> object     10..95
+ *      with verify_after_write: read it back, decode it, compare
  *   5. publish                                                             95
  *   6. jobs->succeed: record and final state in one transaction            100
  *   otherwise jobs->fail: failed, or interrupted if it was cancelled; no record

@@ -8,6 +8,7 @@
  */
 #include "fs/files.h"
 
+#include "archive/policy.h"
 #include "fs/text.h"
 
 #include <assert.h>
@@ -166,8 +167,7 @@ static uint64_t stored_size(const struct subject *s)
     return s->record.size_bytes;
 }
 
-/* The stream as it left the source. An archive where that differs from what is stored does not
- * open as payload: bytes that are not the payload's are never shown under its name. */
+/* The stream as it left the source. */
 static uint64_t content_size(const struct subject *s)
 {
     return s->record.content_bytes;
@@ -223,8 +223,23 @@ static int store_latest(struct subject *s, struct buf *out)
 
 DEFINE_FIELD(repo_kind, add_text, s->repo->kind->name)
 DEFINE_FIELD(repo_location, add_text, s->repo->place)
-DEFINE_FIELD(repo_encrypted, add_text, ((void)s, "no"))
-DEFINE_FIELD(repo_compression, add_text, ((void)s, "none"))
+
+static int repo_encrypted(struct subject *s, struct buf *out)
+{
+    add_text(out, archive_policy_of(s->repo).encrypt ? "yes" : "no");
+    return 0;
+}
+
+static int repo_compression(struct subject *s, struct buf *out)
+{
+    struct archive_policy p = archive_policy_of(s->repo);
+
+    if (p.compress)
+        buf_addf(out, "zstd:%d\n", p.level);
+    else
+        add_text(out, "none");
+    return 0;
+}
 
 /* ---- the table ---- */
 
@@ -243,10 +258,10 @@ DEFINE_FIELD(repo_compression, add_text, ((void)s, "none"))
         .dir = dir_, .name = name_, .type = FILE_DIR, .mode = 0555, .caching = CACHE_SUBJECT,      \
         .opens = opens_                                                                            \
     }
-#define OBJECT(name_, mode_, object_, present_, size_)                                             \
+#define OBJECT(name_, type_, mode_, object_, present_, size_)                                      \
     {                                                                                              \
-        .dir = NODE_RECORD, .name = name_, .type = FILE_OBJECT, .mode = mode_,                     \
-        .caching = CACHE_SUBJECT, .object = object_, .present = present_, .size = size_            \
+        .dir = NODE_RECORD, .name = name_, .type = type_, .mode = mode_, .caching = CACHE_SUBJECT, \
+        .object = object_, .present = present_, .size = size_                                      \
     }
 #define JOB_TEXT(name_, render_)    TEXT(NODE_JOB, name_, 0444, CACHE_SUBJECT, render_)
 #define RECORD_TEXT(name_, render_) TEXT(NODE_RECORD, name_, 0444, CACHE_SUBJECT, render_)
@@ -299,10 +314,10 @@ static const struct file files[] = {
      .caching = CACHE_SUBJECT},
     LINK(NODE_JOB, "record", CACHE_SUBJECT, job_has_record, job_record),
 
-    OBJECT("manifest.yaml", 0444, "manifest.yaml", NULL, manifest_size),
-    OBJECT("payload", 0400, "payload.bin", NULL, content_size),
-    OBJECT("payload.bin", 0400, "payload.bin", NULL, stored_size),
-    OBJECT("payload_ids", 0400, "payload_ids", record_has_ids, ids_size),
+    OBJECT("manifest.yaml", FILE_OBJECT, 0444, "manifest.yaml", NULL, manifest_size),
+    OBJECT("payload", FILE_PAYLOAD, 0400, NULL, NULL, content_size),
+    OBJECT("payload.bin", FILE_OBJECT, 0400, "payload.bin", NULL, stored_size),
+    OBJECT("payload_ids", FILE_OBJECT, 0400, "payload_ids", record_has_ids, ids_size),
     RECORD_TEXT("size_bytes", record_size_bytes),
     RECORD_TEXT("content_bytes", record_content_bytes),
     RECORD_TEXT("sha256", record_sha256),

@@ -17,13 +17,14 @@
 #include "fs/tree.h"
 
 enum file_type {
-    FILE_TEXT,   /* render */
-    FILE_LINK,   /* render gives the target */
-    FILE_DIR,    /* opens a directory of kind `opens` and of the same row */
-    FILE_CTL,    /* commands in, job ids out */
-    FILE_CANCEL, /* "1" in */
-    FILE_LOG,    /* a job's log file */
-    FILE_OBJECT, /* an object of a record's archive: object, size */
+    FILE_TEXT,    /* render */
+    FILE_LINK,    /* render gives the target */
+    FILE_DIR,     /* opens a directory of kind `opens` and of the same row */
+    FILE_CTL,     /* commands in, job ids out */
+    FILE_CANCEL,  /* "1" in */
+    FILE_LOG,     /* a job's log file */
+    FILE_OBJECT,  /* an object of a record's archive, as it is stored: object, size */
+    FILE_PAYLOAD, /* what the source gave: size */
 };
 
 enum file_caching {

@@ -73,19 +73,25 @@ static int fail(const struct handle *h, const struct error *err, const char *inp
 
 static int open_object(struct handle *h, struct subject *s)
 {
+    struct service *service = h->tree->service;
     uint64_t expected = h->file->size(s);
     struct error err;
 
     h->record = s->record;
-    if (service_open_object(h->tree->service, &h->record, h->file->object, &h->object, &err) != 0)
+    int result = h->file->type == FILE_PAYLOAD
+                     ? service_open_payload(service, &h->record, &h->object, &err)
+                     : service_open_object(service, &h->record, h->file->object, &h->object, &err);
+    if (result != 0)
         return fail(h, &err, "", 0);
-    if (h->object.object->size == expected)
+    if (!h->object.checked)
+        h->mode = HANDLE_FRESH;
+    if (h->object.size == expected)
         return 0;
     error_set(&err, ERR_INTEGRITY_FAILED,
               "%s of record %s in %s/%s has %" PRIu64 " bytes and should have %" PRIu64
               ": use another record",
-              h->file->object, h->record.ulid, h->record.store, h->record.repo,
-              h->object.object->size, expected);
+              h->file->name, h->record.ulid, h->record.store, h->record.repo, h->object.size,
+              expected);
     return fail(h, &err, "", 0);
 }
 
@@ -107,6 +113,7 @@ static int open_by_type(struct handle *h, struct subject *s)
     case FILE_LOG:
         return open_log(h);
     case FILE_OBJECT:
+    case FILE_PAYLOAD:
         return open_object(h, s);
     default:
         return 0;
@@ -244,22 +251,23 @@ static int read_log(struct handle *h, char *out, size_t size, uint64_t offset, s
     return 0;
 }
 
+/* All of it or an error: what is short here would be the end of the file to the kernel. */
 static int read_object(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got)
 {
-    struct object *object = h->object.object;
+    uint64_t whole = h->object.size;
     struct error err;
 
     *got = 0;
-    if (offset >= object->size)
+    if (offset >= whole)
         return 0;
-    if (size > object->size - offset)
-        size = (size_t)(object->size - offset);
+    if (size > whole - offset)
+        size = (size_t)(whole - offset);
     while (*got < size) {
-        ssize_t n = object->kind->pread(object, out + *got, size - *got, offset + *got, &err);
+        ssize_t n = service_pread(&h->object, out + *got, size - *got, offset + *got, &err);
         if (n == 0)
             error_set(&err, ERR_INTEGRITY_FAILED,
-                      "%s of record %s ends at byte %" PRIu64 " of %" PRIu64, h->file->object,
-                      h->record.ulid, offset + *got, object->size);
+                      "%s of record %s ends at byte %" PRIu64 " of %" PRIu64, h->file->name,
+                      h->record.ulid, offset + *got, whole);
         if (n <= 0)
             return fail(h, &err, "", 0);
         *got += (size_t)n;
@@ -273,6 +281,7 @@ int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_
     case FILE_LOG:
         return read_log(h, out, size, offset, got);
     case FILE_OBJECT:
+    case FILE_PAYLOAD:
         return read_object(h, out, size, offset, got);
     case FILE_CTL:
     case FILE_CANCEL:

@@ -5,6 +5,7 @@
  *   text     rendered at open: a reader sees one moment, in slices, whatever happens meanwhile
  *   log      the job's log file itself: while the job runs it grows under the reader
  *   object   an object of a record's archive, open in its repo
+ *   payload  what the source gave, decoded from it
  *   ctl      commands in, one line each; the ids of the jobs they started out
  *   cancel   "1" in
  *
@@ -24,6 +25,8 @@ struct handle;
 /* How the kernel shall treat the file. */
 enum handle_mode {
     HANDLE_CACHED, /* final bytes: keep them in the page cache */
+    HANDLE_FRESH,  /* bytes that nothing vouches for: cached while open, read anew by the next open
+                    */
     HANDLE_DIRECT, /* exact size, but every read comes here */
     HANDLE_STREAM, /* direct, and offsets mean nothing */
 };

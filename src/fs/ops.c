@@ -178,7 +178,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     }
     fi->fh = (uintptr_t)h;
     fi->keep_cache = handle_mode(h) == HANDLE_CACHED;
-    fi->direct_io = handle_mode(h) != HANDLE_CACHED;
+    fi->direct_io = handle_mode(h) == HANDLE_DIRECT || handle_mode(h) == HANDLE_STREAM;
     fi->nonseekable = handle_mode(h) == HANDLE_STREAM;
     /* The caller was interrupted and there will be no release. */
     if (fuse_reply_open(req, fi) == -ENOENT)

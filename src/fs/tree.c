@@ -123,6 +123,7 @@ static int file_size(const struct file *f, struct subject *s, uint64_t *size)
         buf_release(&text);
         return result;
     case FILE_OBJECT:
+    case FILE_PAYLOAD:
         *size = f->size(s);
         return 0;
     case FILE_LOG:
@@ -163,7 +164,7 @@ static int file_attr(const struct file *f, struct subject *s, struct node_attr *
         return result;
     out->final = file_final(f, s);
     fill_attr(s->tree, s->node, file_mode(f), size, f->time ? f->time(s) : subject_time(s), out);
-    if (f->type == FILE_OBJECT)
+    if (f->type == FILE_OBJECT || f->type == FILE_PAYLOAD)
         out->st.st_blksize = PAYLOAD_BLOCK;
     return 0;
 }

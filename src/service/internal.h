@@ -5,6 +5,7 @@
 #ifndef KEEPFS_SERVICE_INTERNAL_H
 #define KEEPFS_SERVICE_INTERNAL_H
 
+#include "archive/payload.h"
 #include "service/live.h"
 #include "service/service.h"
 
@@ -12,8 +13,9 @@ struct service {
     const struct config *config;
     struct catalog *catalog;
     const struct clock *clock;
-    char *staging; /* STATE/staging: unlinked temporary files, cleared at start */
-    char *logs;    /* STATE/logs: one file per job */
+    char *staging;              /* STATE/staging: unlinked temporary files, cleared at start */
+    char *logs;                 /* STATE/logs: one file per job */
+    struct frame_cache *frames; /* of all payloads that are open on the mount */
     struct live live;
     pthread_t *workers;
     size_t worker_count;

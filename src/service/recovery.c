@@ -13,7 +13,7 @@
  */
 #include "service/internal.h"
 
-#include "archive/publish.h"
+#include "archive/payload.h"
 #include "util/buf.h"
 #include "util/fsutil.h"
 #include "util/log.h"
@@ -27,73 +27,32 @@
 
 /* ---- adopting ---- */
 
-static int check_manifest(const struct repo *repo, const struct manifest *m, struct error *err)
-{
-    if (strcmp(m->store_id, repo->store->id) != 0)
-        return error_set(err, ERR_MANIFEST_INVALID, "it is an archive of store %s", m->store_id);
-    if (m->encrypted || strcmp(m->compression, "none") != 0)
-        return error_set(err, ERR_MANIFEST_UNSUPPORTED,
-                         "it is encrypted or compressed, which this keepfs cannot read");
-    return 0;
-}
-
-static int object_size(struct destination *d, const char *ulid, const char *name, uint64_t *size,
-                       struct error *err)
-{
-    struct object *o;
-
-    if (archive_open(d, ulid, name, &o, err) != 0)
-        return -1;
-    *size = o->size;
-    d->kind->close_object(o);
-    return 0;
-}
-
-/* The sizes on disk: an archive was durable before it appeared, so that its bytes need no reading
- * here; one that is short all the same was damaged afterwards and is not offered. */
-static int check_objects(struct destination *d, const struct manifest *m, struct record *out,
-                         struct error *err)
-{
-    uint64_t size;
-
-    if (object_size(d, m->backup_id, ARCHIVE_PAYLOAD, &size, err) != 0)
-        return -1;
-    if (size != m->stored.size)
-        return error_set(err, ERR_INTEGRITY_FAILED,
-                         "payload.bin has %llu bytes, its manifest says %llu",
-                         (unsigned long long)size, (unsigned long long)m->stored.size);
-    if (m->version == MANIFEST_V1 || m->payload_id_count == 0)
-        return 0;
-    return object_size(d, m->backup_id, ARCHIVE_PAYLOAD_IDS, &out->payload_ids_bytes, err);
-}
-
+/* An archive was durable before it appeared, so that its bytes need no reading here; one whose
+ * sizes are not right was damaged afterwards and is not offered, nor is one that the repo's policy
+ * does not admit, or whose key is not there to tell whether it is one of ours. */
 int recovery_describe(struct destination *d, const struct repo *repo, const char *ulid,
                       struct record *out, struct error *err)
 {
-    struct manifest m;
-    struct buf text = BUF_INIT;
+    struct archive_policy policy = archive_policy_of(repo);
+    struct archive a;
 
     *out = (struct record){0};
-    if (archive_manifest(d, ulid, &m, &text, err) != 0) {
-        buf_release(&text);
+    if (archive_examine(d, ulid, &policy, &a, err) != 0)
         return -1;
-    }
-    int result = check_manifest(repo, &m, err);
-    if (result == 0)
-        result = check_objects(d, &m, out, err);
-    memcpy(out->ulid, m.backup_id, sizeof out->ulid);
-    snprintf(out->store, sizeof out->store, "%s", m.store_id);
-    snprintf(out->store_kind, sizeof out->store_kind, "%s", m.store_kind);
+    const struct manifest *m = &a.manifest;
+    memcpy(out->ulid, m->backup_id, sizeof out->ulid);
+    snprintf(out->store, sizeof out->store, "%s", m->store_id);
+    snprintf(out->store_kind, sizeof out->store_kind, "%s", m->store_kind);
     snprintf(out->repo, sizeof out->repo, "%s", repo->id);
-    out->created_at = m.created_at;
-    out->size_bytes = m.stored.size;
-    out->content_bytes = m.version == MANIFEST_V1 ? m.stored.size : m.content_bytes;
-    snprintf(out->sha256, sizeof out->sha256, "%s", m.stored.sha256);
-    out->manifest_bytes = text.len;
-    out->payload_id_count = m.payload_id_count;
-    manifest_release(&m);
-    buf_release(&text);
-    return result;
+    out->created_at = m->created_at;
+    out->size_bytes = m->stored.size;
+    out->content_bytes = m->content_bytes;
+    snprintf(out->sha256, sizeof out->sha256, "%s", m->stored.sha256);
+    out->manifest_bytes = a.manifest_bytes;
+    out->payload_id_count = m->payload_id_count;
+    out->payload_ids_bytes = a.ids_bytes;
+    archive_release(&a);
+    return 0;
 }
 
 static void adopt(struct service *s, struct destination *d, const struct repo *repo,

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * service.c - the service's life, and reading archives on behalf of the mount.
+ * service.c - the service's life.
  */
 #include "service/internal.h"
 
-#include "archive/publish.h"
 #include "util/buf.h"
 #include "util/log.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +25,7 @@ struct service *service_new(const struct config *config, struct catalog *catalog
     s->clock = clock;
     s->staging = xasprintf("%s/staging", config->state);
     s->logs = xasprintf("%s/logs", config->state);
+    s->frames = frame_cache_new(LIMIT_PREFETCHERS);
     live_init(&s->live, groups, (size_t)settings_int(&config->settings, "max_queue"));
     return s;
 }
@@ -96,6 +95,7 @@ void service_free(struct service *s)
         return;
     live_clear(&s->live);
     live_release(&s->live);
+    frame_cache_free(s->frames);
     free(s->workers);
     free(s->staging);
     free(s->logs);
@@ -115,34 +115,4 @@ struct catalog *service_catalog(const struct service *s)
 char *service_log_path(const struct service *s, const char *job)
 {
     return xasprintf("%s/%s.log", s->logs, job);
-}
-
-int service_open_object(struct service *s, const struct record *record, const char *name,
-                        struct service_object *out, struct error *err)
-{
-    const struct store *store = config_store(s->config, record->store);
-    const struct repo *repo = store ? store_repo(store, record->repo) : NULL;
-
-    *out = (struct service_object){0};
-    if (!repo)
-        return error_set(err, ERR_DESTINATION_CONFIG_INVALID,
-                         "the repo %s/%s of record %s is not in the configuration any more",
-                         record->store, record->repo, record->ulid);
-    if (repo->kind->open(&repo->settings, 0, &out->destination, err) != 0)
-        return -1;
-    if (archive_open(out->destination, record->ulid, name, &out->object, err) != 0) {
-        repo->kind->close(out->destination);
-        *out = (struct service_object){0};
-        return -1;
-    }
-    return 0;
-}
-
-void service_close_object(struct service_object *o)
-{
-    if (!o->destination)
-        return;
-    o->destination->kind->close_object(o->object);
-    o->destination->kind->close(o->destination);
-    *o = (struct service_object){0};
 }

@@ -82,14 +82,23 @@ int service_cancel(struct service *s, const char *job, const char *by, struct er
 /* The job's log file; heap allocated. It may not exist yet. */
 char *service_log_path(const struct service *s, const char *job);
 
-/* Opens an object of a record's archive for reading. The struct destination stays open until
- * service_close_object. */
+/* Opens an object of a record's archive for reading, as it is stored; or its payload: what the
+ * source gave, at any offset, after the archive was examined. The struct destination stays open
+ * until service_close_object. */
 struct service_object {
     struct destination *destination;
-    struct object *object;
+    struct object *object; /* one of these */
+    struct payload *payload;
+    uint64_t size;
+    bool checked; /* no wrong byte is given, whatever happens to the archive meanwhile */
 };
 int service_open_object(struct service *s, const struct record *record, const char *name,
                         struct service_object *out, struct error *err);
+int service_open_payload(struct service *s, const struct record *record, struct service_object *out,
+                         struct error *err);
+/* As pread of destination.h. Any thread. */
+ssize_t service_pread(struct service_object *o, void *buf, size_t len, uint64_t offset,
+                      struct error *err);
 void service_close_object(struct service_object *o);
 
 #endif

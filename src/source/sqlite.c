@@ -7,12 +7,16 @@
  *   3. SQLite's backup API copies all pages into a staging file, a step at a time; the file is
  *      unlinked as soon as it is open, so that a crash leaves nothing
  *   4. the transaction and the database are closed
- *   5. page 1 of the copy gets the header bytes back that the backup API changes in every copy
- *      (change counter, size, schema cookie, version-valid-for): the copy is then, byte for byte,
- *      what the database file would be after a full checkpoint
- *   6. the staging file is streamed
+ *   5. the rest of the staging file is streamed
  *
- * So that a slow destination never holds the database up, nothing is streamed before 4. The read
+ * The staging file is streamed by a thread of its own while it grows (stream/follow.h): a
+ * destination as fast as the disk loses no time, and a slow one never holds the database up. After
+ * each step the pages copied so far are flushed into the file; the backup API writes each of them
+ * once, but for page 1. That one is streamed as it was read: the API changes a few bytes of it in
+ * every copy (change counter, size, schema cookie, version-valid-for). So the stream is, byte for
+ * byte, what the database file would be after a full checkpoint.
+ *
+ * The read
  * transaction does not disturb writers of a database in WAL mode, but their checkpoints cannot
  * reuse the WAL until 4; in the rollback modes they wait with their commits until 4, about a
  * second per GB. If a writer holds the database, step 1 is tried again until busy_timeout.
@@ -28,6 +32,7 @@
  */
 #include "source/kinds.h"
 #include "source/sqlite_vfs.h"
+#include "stream/follow.h"
 #include "util/buf.h"
 #include "util/clock.h"
 #include "util/fsutil.h"
@@ -67,6 +72,8 @@ struct copying {
     time_ms busy_until;
     int64_t page_size, pages;
     struct sqlite_view view;
+    struct follower *follower;
+    unsigned char page1[SQLITE_PAGE_MAX]; /* as it is streamed */
 };
 
 /* ---- errors ---- */
@@ -321,6 +328,32 @@ static int step_error(struct copying *c, int rc, struct error *err)
     return staging_error(c, rc, err);
 }
 
+/* The stream begins with page 1 as it was read for the first time in this transaction. */
+static int start_stream(struct copying *c, struct error *err)
+{
+    size_t size = (size_t)c->page_size;
+
+    if (c->view.page1_size != size)
+        return error_set(err, ERR_INTERNAL, "page 1 of %s was not seen", c->s->path);
+    memcpy(c->page1, c->view.page1, size);
+    c->follower = follower_new(c->staging_fd, c->page1, size, c->run->out);
+    return 0;
+}
+
+/* The first `pages` are copied. Page 1 is in use until the end, so that SQLite says "busy". */
+static int let_follow(struct copying *c, int64_t pages, struct error *err)
+{
+    uint64_t size = (uint64_t)(pages * c->page_size);
+    int rc = sqlite3_db_cacheflush(c->to);
+
+    if (rc != SQLITE_OK && !is_busy(rc))
+        return staging_error(c, rc, err);
+    if (follower_failed(c->follower))
+        return follower_finish(c->follower, size, err);
+    follower_ready(c->follower, size);
+    return 0;
+}
+
 static int copy_pages(struct copying *c, sqlite3_backup *backup, struct error *err)
 {
     int64_t pages = STEP_BYTES / c->page_size;
@@ -339,6 +372,8 @@ static int copy_pages(struct copying *c, sqlite3_backup *backup, struct error *e
             int64_t now_left = sqlite3_backup_remaining(backup);
             c->run->ops->advance(c->run, (uint64_t)((left - now_left) * c->page_size));
             left = now_left;
+            if (let_follow(c, c->pages - left, err) != 0)
+                return -1;
         }
     } while (rc == SQLITE_OK || is_busy(rc));
     return rc == SQLITE_DONE ? 0 : step_error(c, rc, err);
@@ -392,7 +427,8 @@ static int stage(struct copying *c, struct error *err)
     if (open_database(c, err) != 0 || begin_snapshot(c, err) != 0 || collect_ids(c, err) != 0)
         return -1;
     c->run->ops->expect(c->run, 2 * (uint64_t)(c->pages * c->page_size));
-    if (c->pages > 0 && (open_staging(c, err) != 0 || copy_database(c, err) != 0))
+    if (c->pages > 0 &&
+        (open_staging(c, err) != 0 || start_stream(c, err) != 0 || copy_database(c, err) != 0))
         return -1;
     return check_not_moved(c, err);
 }
@@ -407,21 +443,22 @@ static bool is_own_byte(size_t at)
     return false;
 }
 
-/* Puts page 1 back as it was. That nothing but the known bytes differs is checked: a newer SQLite
- * that changed more would have to be looked at. */
-static int restore_page1(struct copying *c, struct error *err)
+/* That nothing but the known bytes of page 1 differs in the copy is checked: a newer SQLite that
+ * changed more would have to be looked at. And the page must have been one all the time. */
+static int check_page1(struct copying *c, struct error *err)
 {
     unsigned char copy[SQLITE_PAGE_MAX];
     size_t size = (size_t)c->page_size;
 
-    if (c->view.page1_size != size || fd_pread_all(c->staging_fd, copy, size, 0) != (ssize_t)size)
-        return error_set(err, ERR_INTERNAL, "page 1 of %s was not seen or not staged", c->s->path);
+    if (memcmp(c->page1, c->view.page1, size) != 0)
+        return error_set(err, ERR_INTERNAL, "page 1 of %s changed within a transaction",
+                         c->s->path);
+    if (fd_pread_all(c->staging_fd, copy, size, 0) != (ssize_t)size)
+        return error_set(err, ERR_INTERNAL, "page 1 of %s was not staged", c->s->path);
     for (size_t i = 0; i < size; i++)
-        if (copy[i] != c->view.page1[i] && !is_own_byte(i))
+        if (copy[i] != c->page1[i] && !is_own_byte(i))
             return error_set(err, ERR_INTERNAL, "byte %zu of the copy of %s is not the database's",
                              i, c->s->path);
-    if (pwrite(c->staging_fd, c->view.page1, size, 0) != (ssize_t)size)
-        return error_sys(err, SIDE_STATE, errno, "staging %s", c->s->path);
     return 0;
 }
 
@@ -436,20 +473,6 @@ static int check_size(struct copying *c, struct error *err)
                          "the copy of %s has %jd bytes instead of %" PRId64 " pages of %" PRId64,
                          c->s->path, (intmax_t)st.st_size, c->pages, c->page_size);
     return 0;
-}
-
-static int stream_copy(struct copying *c, struct error *err)
-{
-    __attribute__((cleanup(free_charp))) char *chunk = xmalloc(LIMIT_STREAM_CHUNK);
-    off_t at = 0;
-    ssize_t n;
-
-    while ((n = fd_pread_all(c->staging_fd, chunk, LIMIT_STREAM_CHUNK, at)) > 0) {
-        if (writer_write(c->run->out, chunk, (size_t)n, err) != 0)
-            return -1;
-        at += n;
-    }
-    return n == 0 ? 0 : error_sys(err, SIDE_STATE, errno, "reading the copy of %s", c->s->path);
 }
 
 /* ---- the kind ---- */
@@ -476,12 +499,13 @@ static int sqlite_backup(struct source *source, struct source_run *run, struct e
     int result = stage(c, err);
     close_databases(c);
     if (result == 0 && c->pages > 0) {
-        result = restore_page1(c, err);
+        result = check_page1(c, err);
         if (result == 0)
             result = check_size(c, err);
         if (result == 0)
-            result = stream_copy(c, err);
+            result = follower_finish(c->follower, (uint64_t)(c->pages * c->page_size), err);
     }
+    follower_free(c->follower);
     fd_close(&c->staging_fd);
     free(c);
     return result;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * digest.c - a hashing writer and a hashing, judging reader around one EVP context each.
+ * digest.c - a hashing writer and a hashing, judging view around one EVP context each.
  *
  * EVP calls on an initialised SHA-256 context fail only when memory is gone or OpenSSL is broken;
  * both are reported as internal, and nothing is trusted after.
@@ -66,7 +66,7 @@ static int digest_write(struct writer *w, const void *data, size_t len, struct e
 
     if (hash_add(&d->hash, data, len, err) != 0)
         return -1;
-    return writer_write(d->next, data, len, err);
+    return d->next ? writer_write(d->next, data, len, err) : 0;
 }
 
 static int digest_finish(struct writer *w, struct error *err)
@@ -75,7 +75,7 @@ static int digest_finish(struct writer *w, struct error *err)
 
     if (hash_final(&d->hash, d->out, err) != 0)
         return -1;
-    return writer_finish(d->next, err);
+    return d->next ? writer_finish(d->next, err) : 0;
 }
 
 static void digest_free(struct writer *w)
@@ -100,24 +100,26 @@ struct writer *digest_writer_new(struct writer *next, struct digest *out)
     return &d->writer;
 }
 
-struct digest_reader {
-    struct reader reader;
-    struct reader *next;
-    struct hash hash;
+struct digest_view {
+    struct view view;
+    struct view *next;
+    struct hash hash; /* of the bytes before hash.size */
     struct digest expected;
 };
 
-static ssize_t digest_read(struct reader *r, void *buf, size_t len, struct error *err)
+static ssize_t digest_pread(struct view *v, void *buf, size_t len, uint64_t offset,
+                            struct error *err)
 {
-    struct digest_reader *d = (struct digest_reader *)r;
-    ssize_t n = reader_read(d->next, buf, len, err);
+    struct digest_view *d = (struct digest_view *)v;
+    ssize_t n = view_pread(d->next, buf, len, offset, err);
 
-    if (n > 0 && hash_add(&d->hash, buf, (size_t)n, err) != 0)
-        return -1;
-    return n;
+    if (n <= 0 || offset > d->hash.size || offset + (uint64_t)n <= d->hash.size)
+        return n;
+    size_t known = (size_t)(d->hash.size - offset);
+    return hash_add(&d->hash, (const char *)buf + known, (size_t)n - known, err) == 0 ? n : -1;
 }
 
-static int judge(struct digest_reader *d, struct error *err)
+static int compare(struct digest_view *d, struct error *err)
 {
     struct digest got;
 
@@ -135,37 +137,34 @@ static int judge(struct digest_reader *d, struct error *err)
     return 0;
 }
 
-static int digest_reader_finish(struct reader *r, struct error *err)
+int digest_view_judge(struct view *v, struct error *err)
 {
-    struct digest_reader *d = (struct digest_reader *)r;
+    struct digest_view *d = (struct digest_view *)v;
     __attribute__((cleanup(free_charp))) char *rest = xmalloc(LIMIT_STREAM_CHUNK);
     ssize_t n;
 
-    while ((n = digest_read(r, rest, LIMIT_STREAM_CHUNK, err)) > 0)
+    while ((n = digest_pread(v, rest, LIMIT_STREAM_CHUNK, d->hash.size, err)) > 0)
         ;
-    if (n < 0 || reader_finish(d->next, err) != 0)
-        return -1;
-    return judge(d, err);
+    return n == 0 ? compare(d, err) : -1;
 }
 
-static void digest_reader_free(struct reader *r)
+static void digest_view_free(struct view *v)
 {
-    struct digest_reader *d = (struct digest_reader *)r;
+    struct digest_view *d = (struct digest_view *)v;
 
-    reader_free(d->next);
+    view_free(d->next);
     EVP_MD_CTX_free(d->hash.ctx);
     free(d);
 }
 
-struct reader *digest_reader_new(struct reader *next, const struct digest *expected)
+struct view *digest_view_new(struct view *next, const struct digest *expected)
 {
-    static const struct reader_ops ops = {
-        .read = digest_read, .finish = digest_reader_finish, .free = digest_reader_free};
-    struct digest_reader *d = xcalloc(1, sizeof *d);
+    static const struct view_ops ops = {.pread = digest_pread, .free = digest_view_free};
+    struct digest_view *d = xcalloc(1, sizeof *d);
 
-    d->reader.ops = &ops;
+    d->view = (struct view){.ops = &ops, .size = next->size};
     d->next = next;
     d->expected = *expected;
     hash_init(&d->hash);
-    return &d->reader;
+    return &d->view;
 }

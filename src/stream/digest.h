@@ -17,15 +17,20 @@ struct digest {
     char sha256[SHA256_HEX + 1]; /* lower-case hex */
 };
 
-/* A writer that hashes and hands on; `out` must outlive it and is set by finish. Owns `next`. */
+/* A writer that hashes and hands on; `out` must outlive it and is set by finish. Owns `next`, which
+ * may be NULL: then it only hashes. */
 struct writer *digest_writer_new(struct writer *next, struct digest *out);
 
 /*
- * A reader that hashes what it hands on from `next`, which it owns. finish reads the rest, then
- * fails with ERR_INTEGRITY_FAILED unless size and digest are those of `expected`: a truncated
- * stream, one that is too long and altered bytes are told apart. An empty expected digest never
- * matches. A failed read is reported as itself, never as a mismatch.
+ * A view of `next`, which it owns, that hashes what is read through it in order: each byte once,
+ * when all before it were; other reads pass by. One thread only.
  */
-struct reader *digest_reader_new(struct reader *next, const struct digest *expected);
+struct view *digest_view_new(struct view *next, const struct digest *expected);
+
+/* Reads what was not hashed yet, then fails with ERR_INTEGRITY_FAILED unless size and digest of the
+ * whole are those expected: a truncated stream, one that is too long and altered bytes are told
+ * apart. An empty expected digest never matches. A failed read is reported as itself, never as a
+ * mismatch. Once. */
+int digest_view_judge(struct view *v, struct error *err);
 
 #endif

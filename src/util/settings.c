@@ -79,7 +79,7 @@ static const char *judge(const struct setting *row, const char *text)
 
     switch (row->type) {
     case SETTING_TEXT:
-        break;
+        return row->fault ? row->fault(text) : NULL;
     case SETTING_PATH:
         return text[0] == '/' ? NULL : "is not absolute";
     case SETTING_INT:
@@ -99,7 +99,7 @@ static void describe_allowed(const struct setting *row, struct buf *out)
 {
     switch (row->type) {
     case SETTING_TEXT:
-        buf_adds(out, "any text");
+        buf_adds(out, row->allowed ? row->allowed : "any text");
         break;
     case SETTING_PATH:
         buf_adds(out, "an absolute path without \"..\"");
@@ -134,6 +134,8 @@ int setting_parse(const struct setting *row, const char *text, char **out, char 
         return 0;
     }
     describe_allowed(row, &allowed);
+    if (row->flags & SETTING_SECRET && text[0])
+        text = "(its value is not repeated here)";
     /* A long value must not push what is allowed out of `why`. */
     snprintf(why, why_size, "%s%s%.80s %s; allowed: %s", row->key, text[0] ? " = " : "", text,
              wrong, buf_text(&allowed));

@@ -3,10 +3,12 @@
 """bench.py - times of keepfs beside those of its peers, in one run on one machine.
 
 Run by `meson test --benchmark -v`, or with KEEPFS=BINARY by hand. Each figure stands beside the
-same work done by something known: restic, cp + fsync, tar | cat + fsync. A peer that is not
-installed is left out, and said. Names of benchmarks to run may be given as arguments.
+same work done by something known: restic, borg, cp + fsync, tar | cat + fsync, zstd. A peer that
+is not installed is left out, and said. Names of benchmarks to run may be given as arguments;
+KEEPFS_BENCH_MB is the size of the large databases, 1000 unless given.
 """
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -16,95 +18,13 @@ import sys
 import tempfile
 import time
 
-KEEPFS = os.environ["KEEPFS"]
+import peers
+from lab import (MEGABYTES, Mount, children_cpu, make_db, make_db_text, percentile, sync, timed,
+                 tree_size)
+
+
 BANK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cases/bank.py")
-
-
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(share * len(values)))]
-
-
-def sync():
-    subprocess.run(["sync"], check=True)
-
-
-class Mount:
-    """A daemon over some stores, in a directory that goes at the end."""
-
-    def __init__(self, base, stores):
-        self.dir = tempfile.mkdtemp(prefix="keepfs-bench.", dir=base)
-        self.mnt = os.path.join(self.dir, "mnt")
-        os.mkdir(self.mnt)
-        self.conf = os.path.join(self.dir, "keepfs.conf")
-        with open(self.conf, "w") as f:
-            f.write(f"[keepfs]\nstate = {self.dir}/state\n")
-            for name, kind, path in stores:
-                f.write(f"[store {name}]\nkind = {kind}\npath = {path}\n"
-                        f"[repo {name}/main]\nkind = local\npath = {self.dir}/repo/{name}\n")
-
-    def __enter__(self):
-        subprocess.run([KEEPFS, "mount", self.conf, self.mnt], check=True)
-        with open(f"{self.dir}/state/lock") as f:
-            self.pid = int(f.read().split()[1])
-        return self
-
-    def __exit__(self, *_):
-        os.kill(self.pid, signal.SIGTERM)
-        while os.path.exists(f"/proc/{self.pid}"):
-            time.sleep(0.01)
-        shutil.rmtree(self.dir)
-
-    def trigger(self, line):
-        fd = os.open(f"{self.mnt}/ctl", os.O_RDWR)
-        os.write(fd, line.encode() + b"\n")
-        job = os.read(fd, 4096).split()[0].decode()
-        os.close(fd)
-        return job
-
-    def read(self, path):
-        with open(f"{self.mnt}/{path}") as f:
-            return f.read().strip()
-
-    def wait(self, job, pause=0):
-        """Looks without pause take a core of two: a long job is looked at every 10 ms."""
-        while (state := self.read(f"jobs/{job}/status")) in ("pending", "running"):
-            if pause:
-                time.sleep(pause)
-        return state
-
-    def forget(self, store):
-        """Removes its archives, as the peers' copies are: both sides write into the same memory."""
-        for name in os.listdir(f"{self.dir}/repo/{store}"):
-            if len(name) == 26:
-                shutil.rmtree(f"{self.dir}/repo/{store}/{name}")
-
-    def backup(self, store, pause=0):
-        begin = time.monotonic()
-        job = self.trigger(store)
-        state = self.wait(job, pause)
-        took = time.monotonic() - begin
-        assert state == "succeeded", self.read(f"jobs/{job}/error")
-        return took
-
-
-def timed(*command, **kw):
-    begin = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **kw)
-    return time.monotonic() - begin
-
-
-def make_db(path, size):
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB)")
-    while os.path.getsize(path) < size:
-        db.execute("BEGIN")
-        db.executemany("INSERT INTO t(v) VALUES(?)",
-                       ((os.urandom(2000) + b"text " * 400,) for _ in range(16000)))
-        db.execute("COMMIT")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
+AS_IT_IS = {"main": ["compression = none"]}  # for peers that only copy
 
 
 def small(base):
@@ -132,9 +52,9 @@ def small(base):
 
 
 def database(base):
-    """A database of 1 GB, against cp + fsync."""
+    """A large database as it is, against cp + fsync."""
     path = os.path.join(base, "big.db")
-    make_db(path, 10**9)
+    make_db(path, MEGABYTES * 10**6)
     copy = os.path.join(base, "copy.db")
 
     def cp():
@@ -144,7 +64,7 @@ def database(base):
         return time.monotonic() - begin
 
     ours, peer = [], []
-    with Mount(base, [("app", "sqlite", path)]) as m:
+    with Mount(base, [("app", "sqlite", path)], AS_IT_IS) as m:
         for _ in range(6):
             sync()
             ours.append(m.backup("app", 0.01))
@@ -152,11 +72,11 @@ def database(base):
             sync()
             peer.append(cp())
             os.unlink(copy)
-    report("database 1 GB", ours, "cp + fsync", peer)
+    report(f"database {MEGABYTES} MB", ours, "cp + fsync", peer)
 
 
 def directory(base):
-    """/usr/share, against tar | cat + fsync."""
+    """/usr/share as it is, against tar | cat + fsync."""
     copy = os.path.join(base, "copy.tar")
 
     def tar():
@@ -166,7 +86,7 @@ def directory(base):
         return time.monotonic() - begin
 
     ours, peer = [], []
-    with Mount(base, [("share", "directory", "/usr/share")]) as m:
+    with Mount(base, [("share", "directory", "/usr/share")], AS_IT_IS) as m:
         for _ in range(8):
             sync()
             ours.append(m.backup("share", 0.01))
@@ -181,6 +101,144 @@ def report(what, ours, name, peer):
     ours, peer = ours[1:], peer[1:]  # the first ones warm the caches up
     a, b = statistics.median(ours), statistics.median(peer)
     print(f"{what}: keepfs {a:.2f} s, {name} {b:.2f} s, ratio {a / b:.2f} (medians of {len(ours)})")
+
+
+class Cost:
+    """What backups of one program cost: a row for each."""
+
+    def __init__(self, name):
+        self.name, self.rows, self.note = name, [], ""
+
+    def median(self):
+        """Seconds of time, seconds of CPU, bytes stored."""
+        return [statistics.median(column) for column in zip(*self.rows)]
+
+    def measure(self, run, cpu, stored):
+        sync()
+        used, begin = cpu(), time.monotonic()
+        run()
+        took = time.monotonic() - begin
+        self.rows.append((took, cpu() - used, stored()))
+
+    def __str__(self):
+        took, cpu, size = self.median()
+        return f"{self.name} {took:.2f} s, {cpu:.2f} s CPU, {size / 1e6:.0f} MB{self.note}"
+
+
+def make_key(path):
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+        f.write(os.urandom(32))
+    return f"encryption_key = file:{path}"
+
+
+def encrypted_backups(base, what, kind, path):
+    """Encrypted and compressed: keepfs and its peers in turn, three rounds, medians."""
+    found = [p for p in peers.ALL if not p.missing()]
+    for p in set(peers.ALL) - set(found):
+        print(f"{what}: {p.name} is left out: {', '.join(p.missing())} not installed")
+    ours, theirs = Cost("keepfs"), {p: Cost(p.name) for p in found}
+    repos = {"main": ["compression = zstd:3", make_key(os.path.join(base, f"{kind}.key"))]}
+    with Mount(base, [("app", kind, path)], repos) as m:
+        for _ in range(3):
+            ours.measure(lambda: m.backup("app", 0.01), m.cpu,
+                         lambda: tree_size(m.repo_path("app")))
+            m.forget("app")
+            for p, cost in theirs.items():
+                peer = p(base, path)
+                cost.measure(peer.run, children_cpu, peer.stored)
+                peer.remove()
+        ours.note = f", peak RSS {m.peak_rss() / 1e6:.0f} MB"
+    print(f"{what}: " + "; ".join(map(str, [ours, *theirs.values()])))
+    for cost in theirs.values():
+        time_ratio, cpu_ratio, size_ratio = (a / b for a, b in zip(ours.median(), cost.median()))
+        print(f"{what}: keepfs/{cost.name} time {time_ratio:.2f}, CPU {cpu_ratio:.2f}, "
+              f"stored {size_ratio:.2f}")
+
+
+def archive(base):
+    """A large database of text, and /usr/share."""
+    path = os.path.join(base, "text.db")
+    make_db_text(path, MEGABYTES * 10**6)
+    encrypted_backups(base, f"archive of a database of {MEGABYTES} MB", "sqlite", path)
+    os.unlink(path)
+    encrypted_backups(base, "archive of /usr/share", "directory", "/usr/share")
+
+
+def read_through(m, record):
+    """Seconds and bytes of reading a payload in order, by a process into a pipe."""
+    begin = time.monotonic()
+    p = subprocess.run(f"cat '{m.mnt}/records/{record}/payload' | wc -c", shell=True, check=True,
+                       stdout=subprocess.PIPE)
+    return time.monotonic() - begin, int(p.stdout)
+
+
+def random_reads(m, record):
+    """Seconds of each of 1,000 reads of 4 KiB."""
+    dice, times = random.Random(1), []
+    fd = os.open(f"{m.mnt}/records/{record}/payload", os.O_RDONLY)
+    pages = os.fstat(fd).st_size // 4096
+    for _ in range(1000):
+        at = dice.randrange(pages) * 4096
+        begin = time.monotonic()
+        data = os.pread(fd, 4096, at)
+        times.append(time.monotonic() - begin)
+        assert len(data) == 4096
+    os.close(fd)
+    return times
+
+
+QUERIES = {"count(*)": "SELECT count(*) FROM doc",
+           "an indexed query": "SELECT count(*), sum(at) FROM doc WHERE account = 4711"}
+
+
+def query(path, sql):
+    """Seconds from opening to the answer, and the answer."""
+    begin = time.monotonic()
+    db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    answer = db.execute(sql).fetchall()
+    db.close()
+    return time.monotonic() - begin, answer
+
+
+def read_back(m, what, record, source, peer):
+    """All readings of one archive, each on a new mount."""
+    size = os.path.getsize(source)
+    ours, theirs = [], []
+    for _ in range(3):
+        m.restart()
+        took, count = read_through(m, record)
+        assert count == size
+        ours.append(took)
+        theirs.append(timed("sh", "-c", f"zstd -dc '{peer}' | wc -c"))
+    a, b = statistics.median(ours), statistics.median(theirs)
+    print(f"{what}: in order {a:.2f} s ({size / a / 1e6:.0f} MB/s), zstd -dc {b:.2f} s, "
+          f"ratio {a / b:.2f}")
+    m.restart()
+    times = random_reads(m, record)
+    print(f"{what}: 4 KiB at random places p50 {statistics.median(times) * 1e3:.2f} ms, "
+          f"p99 {percentile(times, .99) * 1e3:.2f} ms")
+    for name, sql in QUERIES.items():
+        m.restart()
+        took, answer = query(f"{m.mnt}/records/{record}/payload", sql)
+        direct, expected = query(source, sql)
+        assert answer == expected
+        print(f"{what}: {name} {took * 1e3:.0f} ms, on the database itself {direct * 1e3:.0f} ms")
+
+
+def mount(base):
+    """What is in an archive, through the mount: a large database of text, zstd and encrypted."""
+    if not shutil.which("zstd"):
+        print("mount: left out: zstd not installed")
+        return
+    path = os.path.join(base, "text.db")
+    make_db_text(path, MEGABYTES * 10**6)
+    repos = {"zstd": ["compression = zstd:3"],
+             "both": ["compression = zstd:3", make_key(os.path.join(base, "key"))]}
+    with Mount(base, [("app", "sqlite", path)], repos) as m:
+        records = {repo: m.record(m.run(f"app/{repo}", 0.01)) for repo in repos}
+        peer = f"{m.repo_path('app', 'zstd')}/{records['zstd']}/payload.bin"
+        read_back(m, f"mount of {MEGABYTES} MB, zstd", records["zstd"], path, peer)
+        read_back(m, f"mount of {MEGABYTES} MB, encrypted zstd", records["both"], path, peer)
 
 
 def cancel(base):
@@ -235,8 +293,9 @@ def writers(base):
 
 
 def main():
-    benchmarks = [small, cancel, writers, database, directory]
+    benchmarks = [small, cancel, writers, database, directory, archive, mount]
     wanted = sys.argv[1:] or [b.__name__ for b in benchmarks]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no daemon is left behind
     for b in benchmarks:
         if b.__name__ not in wanted:
             continue

@@ -39,7 +39,7 @@ load lib
     for f in created_at started_at finished_at; do
         [[ $(cat $f) =~ ^20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-9:]{8}\.[0-9]{3}Z$ ]]
     done
-    [ -z "$(cat error)" ] && [ -z "$(cat error_code)" ]
+    [ -z "$(cat error error_code)" ]
     grep -qx "content_bytes $(stat -c %s "$T/src/app.db")" stats
     grep -q "succeeded" log
     [ "$(python3 -c 'import json; j = json.load(open("job.json")); print(j["id"], j["state"], j["record"], j["stats"]["content_bytes"])')" = \

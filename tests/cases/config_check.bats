@@ -9,7 +9,8 @@ load lib
     run "$KEEPFS" check "$CONFIG"
     [ "$status" = 0 ]
     [[ $output == *"1 stores, 1 repos"* ]]
-    [ ! -e "$T/repo" ] && [ ! -e "$STATE" ]
+    [ ! -e "$T/repo" ]
+    [ ! -e "$STATE" ]
 }
 
 @test "all faults at once, in order, with file and line and what is allowed" {
@@ -87,7 +88,7 @@ EOF
     overlap "$T" "$T/../elsewhere" "/tmp/keepfs-elsewhere" || true
     overlap "$T/src" "$M/repo" "$T/state"
     overlap "$T/src" "$T/repo" "$M/state"
-    ! grep -q " $M fuse.keepfs " /proc/mounts
+    assert_no_match " $M fuse.keepfs " /proc/mounts
 }
 
 @test "check warns of what a backup would trip over today" {

@@ -93,7 +93,8 @@ EOF
     [ "$(write_errno "$M/ctl" $'app colour=red\n')" = EINVAL ]
     [ "$(write_errno "$M/ctl" $'app key=\n')" = EINVAL ]
     [ "$(write_errno "$M/ctl" "app label=$(printf 'x%.0s' {1..2000})"$'\n')" = E2BIG ]
-    [ -z "$(ls "$M/jobs/active")" ] && [ "$(count_jobs)" = 0 ]
+    [ -z "$(ls "$M/jobs/active")" ]
+    [ "$(count_jobs)" = 0 ]
     [ "$(write_errno "$M/ctl" $'app\n')" = ok ]
     [ "$(cat "$M/last_error")" = ok ]
 }
@@ -199,7 +200,8 @@ EOF
         run $try
         [ "$status" != 0 ]
     done
-    [ -d "$M/records/$RECORD" ] && [ -d "$M/jobs/$JOB" ]
+    [ -d "$M/records/$RECORD" ]
+    [ -d "$M/jobs/$JOB" ]
     cmp "$T/src/app.db" "$M/records/$RECORD/payload"
 }
 

@@ -8,6 +8,7 @@ root_only() {
     if [ "$(id -u)" != 0 ]; then skip "needs root to make a small file system"; fi
 }
 
+# What is stored has the database's size, so that disks of a known size do or do not hold it.
 app_into() { # REPO_PATH
     make_db "$T/src/app.db" 6000
     config <<EOF
@@ -17,6 +18,7 @@ path = $T/src/app.db
 [repo app/main]
 kind = local
 path = $1
+compression = none
 EOF
 }
 

@@ -42,7 +42,7 @@ EOF
     begin=$SECONDS
     stop
     [ $((SECONDS - begin)) -lt 20 ] # two seconds are meant; only a hang breaks this
-    ! grep -q " $M fuse.keepfs " /proc/mounts
+    assert_no_match " $M fuse.keepfs " /proc/mounts
     start
     cmp "$T/src/app.db" "$M/records/$RECORD/payload"
 }

@@ -53,8 +53,13 @@ config() {
 }
 
 # The configuration most cases need: one SQLite store with one repo.
-config_app() {
+config_app() { # [LINE OF THE REPO...]
     make_db "$T/src/app.db" 100
+    config_repo "$@"
+}
+
+# The same, of a database that is the caller's.
+config_repo() { # [LINE OF THE REPO...]
     config <<EOF
 [store app]
 kind = sqlite
@@ -62,7 +67,29 @@ path = $T/src/app.db
 [repo app/main]
 kind = local
 path = $T/repo
+$(printf '%s\n' "$@")
 EOF
+}
+
+# One directory store, src/tree, with one repo.
+config_docs() { # [LINE OF THE REPO...]
+    mkdir -p "$T/src/tree"
+    config <<EOF
+[store docs]
+kind = directory
+path = $T/src/tree
+[repo docs/main]
+kind = local
+path = $T/repo
+$(printf '%s\n' "$@")
+EOF
+}
+
+# A new start with other lines of the repo app/main; the state stays.
+reconfigure() { # [LINE OF THE REPO...]
+    stop
+    config_repo "$@"
+    start
 }
 
 # One SQLite store with two repos: `echo app` makes two jobs.
@@ -88,6 +115,16 @@ CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<$2)
 INSERT INTO t SELECT i, hex(randomblob(40)) FROM n;
 EOF
+}
+
+# A file with the 32 bytes of a new key.
+make_key() { # FILE
+    (umask 077 && head -c 32 /dev/urandom >"$1")
+}
+
+# The 64 hex digits of a key, as an environment variable has them.
+key_hex() { # FILE
+    od -An -v -tx1 "$1" | tr -d ' \n'
 }
 
 start() { # [OPTION...]
@@ -177,7 +214,8 @@ backup_fails() { # LINE CODE
         cat "$M/jobs/$JOB/error_code" "$M/jobs/$JOB/error" >&2
         return 1
     }
-    [ -s "$M/jobs/$JOB/error" ] && [ -s "$M/jobs/$JOB/hint" ]
+    [ -s "$M/jobs/$JOB/error" ]
+    [ -s "$M/jobs/$JOB/hint" ]
     [ ! -e "$M/jobs/$JOB/record" ]
 }
 
@@ -206,6 +244,22 @@ small_fs() { # DIRECTORY SIZE [INODES]
     MOUNTS+=("$1")
 }
 
+# The shell lets a failed `! command` pass anywhere but at the end of a case; likewise the first
+# part of `this && that`, which are two lines here.
+refute() { # COMMAND...
+    if "$@"; then
+        echo "did not fail: $*" >&2
+        return 1
+    fi
+}
+
+# grep finds nothing, and not for want of something to look into.
+assert_no_match() { # GREP_ARGUMENT...
+    local status=0
+    grep "$@" >&2 || status=$?
+    [ "$status" = 1 ]
+}
+
 # errno name of a write to a file of the mount, or "ok".
 write_errno() { # FILE TEXT
     python3 - "$1" "$2" <<'EOF'
@@ -216,6 +270,42 @@ try:
     print("ok")
 except OSError as e:
     print(errno.errorcode[e.errno])
+EOF
+}
+
+# errno name of reading a file, all of it or one block at an offset, or "ok".
+read_errno() { # FILE [OFFSET]
+    python3 - "$@" <<'EOF'
+import errno, os, sys
+try:
+    fd = os.open(sys.argv[1], os.O_RDONLY)
+    if len(sys.argv) > 2:
+        os.pread(fd, 4096, int(sys.argv[2]))
+    else:
+        while os.read(fd, 1 << 20):
+            pass
+    print("ok")
+except OSError as e:
+    print(errno.errorcode[e.errno])
+EOF
+}
+
+# Reading fails with EIO, and last_error says why.
+assert_eio() { # TEXT FILE [OFFSET]
+    [ "$(read_errno "${@:2}")" = EIO ]
+    grep -qx 'errno EIO' "$M/last_error"
+    grep -q "^message .*$1" "$M/last_error" || {
+        cat "$M/last_error" >&2
+        return 1
+    }
+}
+
+# Puts another byte in the place of one.
+flip() { # FILE OFFSET
+    python3 - "$1" "$2" <<'EOF'
+import os, sys
+fd, at = os.open(sys.argv[1], os.O_RDWR), int(sys.argv[2])
+os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 1]), at)
 EOF
 }
 

@@ -1,43 +1,55 @@
 # SPDX-License-Identifier: MIT
-# Every tool that reads files reads the same bytes.
+# Every tool that reads files reads the same bytes, of a payload that is compressed and encrypted
+# where it is stored, and of one that is neither.
 
 load lib
 
 case_setup() {
     make_db "$T/src/app.db" 20000
-    config <<EOF
-[store app]
-kind = sqlite
-path = $T/src/app.db
-[repo app/main]
-kind = local
-path = $T/repo
-EOF
+    make_key "$T/key"
+    config_repo "encryption_key = file:$T/key"
     start
     backup app
     P=$M/records/$RECORD/payload
 }
 
-@test "cat, cp, dd, tar, rsync, wc, tail, head, sha256sum, less and Python agree on a payload" {
+tools_agree() {
+    local want size
     want=$(sha256sum <"$T/src/app.db")
     size=$(stat -c %s "$T/src/app.db")
     sum() { [ "$(sha256sum)" = "$want" ]; }
     cat "$P" | sum
     sum <"$P"
-    cp "$P" "$T/copy" && sum <"$T/copy"
-    cp --sparse=always "$P" "$T/copy" && sum <"$T/copy"
+    cp "$P" "$T/copy"
+    sum <"$T/copy"
+    cp --sparse=always "$P" "$T/copy"
+    sum <"$T/copy"
     dd if="$P" bs=4k status=none | sum
     { dd if="$P" bs=4k count=10 status=none; dd if="$P" bs=4k skip=10 status=none; } | sum
     dd if="$P" bs=777 status=none | sum
     dd if="$P" bs=1M iflag=fullblock status=none | sum
     tar -cf - -C "$M/records/$RECORD" payload | tar -xOf - | sum
-    rsync -a "$P" "$T/rsynced" && sum <"$T/rsynced"
-    [ "$(wc -c <"$P")" = "$size" ] && [ "$(stat -c %s "$P")" = "$size" ]
+    rsync -a "$P" "$T/rsynced"
+    sum <"$T/rsynced"
+    [ "$(wc -c <"$P")" = "$size" ]
+    [ "$(stat -c %s "$P")" = "$size" ]
     [ "$(tail -c 5000 "$P" | sha256sum)" = "$(tail -c 5000 "$T/src/app.db" | sha256sum)" ]
     [ "$(head -c 5000 "$P" | sha256sum)" = "$(head -c 5000 "$T/src/app.db" | sha256sum)" ]
     [ "$(tail -c +12345 "$P" | sha256sum)" = "$(tail -c +12345 "$T/src/app.db" | sha256sum)" ]
     less -f "$P" | sum
     python3 -c 'import mmap, sys; f = open(sys.argv[1], "rb"); sys.stdout.buffer.write(mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ))' "$P" | sum
+    cmp "$T/repo/$RECORD/payload.bin" "$M/records/$RECORD/payload.bin"
+}
+
+@test "cat, cp, dd, tar, rsync, wc, tail, head, sha256sum, less and Python agree on a payload" {
+    tools_agree
+}
+
+@test "they agree on a payload that is stored as it is" {
+    reconfigure 'compression = none'
+    backup app
+    P=$M/records/$RECORD/payload
+    tools_agree
     cmp "$P" "$M/records/$RECORD/payload.bin"
 }
 

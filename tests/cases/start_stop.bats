@@ -19,7 +19,7 @@ load lib
         await is_state "${jobs[0]}" running
         stop $signal
         release_db
-        ! grep -q " $M fuse.keepfs " /proc/mounts
+        assert_no_match " $M fuse.keepfs " /proc/mounts
         start
         for j in "${jobs[@]}"; do
             is_state "$j" interrupted
@@ -118,7 +118,8 @@ load lib
     cp -r "$RECORD" 01ARZ3NDEKTSV4RRFFQ69G5FAX # a manifest of another id
     cd /
     start
-    [ -d "$T/repo/notes" ] && [ -d "$T/repo/not-a-ulid.tmp" ]
+    [ -d "$T/repo/notes" ]
+    [ -d "$T/repo/not-a-ulid.tmp" ]
     [ ! -e "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAV.tmp" ]
     [ ! -e "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAW" ]
     [ -d "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAX" ]
@@ -162,30 +163,37 @@ load lib
     stop
     chmod 777 "$STATE"
     run "$KEEPFS" mount "$CONFIG" "$M"
-    [ "$status" != 0 ] && [[ $output == *"$STATE"* ]]
+    [ "$status" != 0 ]
+    [[ $output == *"$STATE"* ]]
 }
 
 @test "what cannot be mounted is said, with an exit status" {
     config_app
     run "$KEEPFS" mount "$CONFIG" "$T/nowhere"
-    [ "$status" = 2 ] && [[ $output == *"$T/nowhere"* ]]
+    [ "$status" = 2 ]
+    [[ $output == *"$T/nowhere"* ]]
     run "$KEEPFS" mount "$T/nowhere.conf" "$M"
-    [ "$status" = 3 ] && [[ $output == *"$T/nowhere.conf"* ]]
+    [ "$status" = 3 ]
+    [[ $output == *"$T/nowhere.conf"* ]]
     run "$KEEPFS" mount "$CONFIG" "$M" -o no_such_option
-    [ "$status" != 0 ] && [[ $output == *no_such_option* ]]
+    [ "$status" != 0 ]
+    [[ $output == *no_such_option* ]]
     run "$KEEPFS" mount "$CONFIG"
     [ "$status" = 2 ]
     run "$KEEPFS" nonsense
     [ "$status" = 2 ]
     run "$KEEPFS" --version
-    [ "$status" = 0 ] && [[ $output == keepfs\ * ]]
+    [ "$status" = 0 ]
+    [[ $output == keepfs\ * ]]
     run "$KEEPFS" --help
-    [ "$status" = 0 ] && [[ $output == *mount* ]]
+    [ "$status" = 0 ]
+    [[ $output == *mount* ]]
     rm -rf "$STATE"
     touch "$STATE"
     run "$KEEPFS" mount "$CONFIG" "$M"
-    [ "$status" != 0 ] && [[ $output == *"$STATE"* ]]
-    ! grep -q " $M fuse.keepfs " /proc/mounts
+    [ "$status" != 0 ]
+    [[ $output == *"$STATE"* ]]
+    assert_no_match " $M fuse.keepfs " /proc/mounts
 }
 
 @test "a catalog that is damaged is named, with what to do" {
@@ -196,7 +204,8 @@ load lib
     head -c 100000 /dev/urandom >"$STATE/catalog.sqlite"
     rm -f "$STATE"/catalog.sqlite-*
     run "$KEEPFS" mount "$CONFIG" "$M"
-    [ "$status" != 0 ] && [[ $output == *"$STATE/catalog.sqlite"* ]]
+    [ "$status" != 0 ]
+    [[ $output == *"$STATE/catalog.sqlite"* ]]
     rm "$STATE/catalog.sqlite"
     start
     [ "$(ls "$M/records")" = "$RECORD" ]

@@ -30,6 +30,7 @@ EOF
     make_db "$T/src/app.db" 2000 WAL
     mkdir "$T/src/docs"
     for i in $(seq 40); do head -c 20000 /dev/urandom >"$T/src/docs/$i"; done
+    make_key "$T/key"
     config <<EOF
 [store app]
 kind = sqlite
@@ -37,12 +38,14 @@ path = $T/src/app.db
 [repo app/main]
 kind = local
 path = $T/repo/app
+encryption_key = file:$T/key
 [store docs]
 kind = directory
 path = $T/src/docs
 [repo docs/main]
 kind = local
 path = $T/repo/docs
+verify_after_write = yes
 EOF
     RANDOM=${KEEPFS_SEED:=$$}
     echo "# seed $KEEPFS_SEED" >&3
@@ -75,6 +78,9 @@ check_all() {
     local r
     for r in $(ls "$M/records" | tail -n 12); do
         [ "$(sha256sum <"$M/records/$r/payload.bin" | cut -d' ' -f1)" = "$(cat "$M/records/$r/sha256")" ]
+        # Its source does not change: every record decodes to the same.
+        [ "$(cat "$M/records/$r/store")" != app ] || cmp "$T/src/app.db" "$M/records/$r/payload"
+        cat "$M/records/$r/payload" >/dev/null
     done
     kill -CONT "${CHILDREN[-1]}"
 }

@@ -103,6 +103,10 @@ const struct destination_kind *destination_kind_find(const char *name)
     return NULL;
 }
 
+/* What every repo takes, whatever its kind; and [defaults] for it. */
+#define POLICY_KEYS                                                                                \
+    "format, compression, encryption_key, old_keys, min_envelope, verify_after_write"
+
 /* ---- a directory for each test ---- */
 
 static char dir[PATH_MAX];

@@ -189,7 +189,7 @@ static void defaults_reach_the_sections_that_have_the_key_and_do_not_give_it(voi
 static void defaults_take_neither_kind_nor_places_nor_strangers(void **state)
 {
     (void)state;
-#define ALLOWED "exclude, level, mode, strict, command, keep, bucket\n"
+#define ALLOWED POLICY_KEYS ", exclude, level, mode, strict, command, keep, bucket\n"
     assert_faults(HEAD "[defaults]\nkind = dir\npath = /x\nscratch = /y\nfoo = 1\n",
                   "10: key kind cannot stand in [defaults]; allowed: " ALLOWED
                   "11: key path cannot stand in [defaults]; allowed: " ALLOWED
@@ -234,55 +234,29 @@ static void unknown_sections_are_refused(void **state)
 
 static void bad_ids_are_refused(void **state)
 {
+    static const struct {
+        const char *section, *form;
+    } bad[] = {
+        {"store App", "store ID"},          {"store", "store ID"},
+        {"store a b", "store ID"},          {"store ../x", "store ID"},
+        {"repo app", "repo STORE/NAME"},    {"repo app/", "repo STORE/NAME"},
+        {"repo /x", "repo STORE/NAME"},     {"repo app/x/y", "repo STORE/NAME"},
+        {"repo app/.x", "repo STORE/NAME"},
+    };
+    struct buf text = BUF_INIT, faults = BUF_INIT;
+
     (void)state;
-#define WORDS(form)                                                                                \
-    "allowed: [" form "], each id 1 to 64 of a-z 0-9 . _ - and beginning with a letter or digit\n"
-    assert_faults(
-        HEAD "[store App]\n[store]\n[store a b]\n[store ../x]\n"
-             "[repo app]\n[repo app/]\n[repo /x]\n[repo app/x/y]\n[repo app/.x]\n",
-        "9: bad id in [store App]; " WORDS("store ID") "10: bad id in [store]; " WORDS("store ID") "11: bad id in [store a b]; " WORDS("store ID") "12: bad id in [store ../x]; " WORDS("store ID") "13: bad id in [repo app]; " WORDS("repo STORE/NAME") "14: bad id in [repo app/]; " WORDS(
-            "repo STORE/NAME") "15: bad id in [repo /x]; " WORDS("repo STORE/NAME") "16: bad id in "
-                                                                                    "[repo "
-                                                                                    "app/x/"
-                                                                                    "y]; " WORDS(
-                                                                                        "r"
-                                                                                        "e"
-                                                                                        "p"
-                                                                                        "o"
-                                                                                        " "
-                                                                                        "S"
-                                                                                        "T"
-                                                                                        "O"
-                                                                                        "R"
-                                                                                        "E"
-                                                                                        "/"
-                                                                                        "N"
-                                                                                        "A"
-                                                                                        "M"
-                                                                                        "E") "17: "
-                                                                                             "bad "
-                                                                                             "id "
-                                                                                             "in "
-                                                                                             "[repo"
-                                                                                             " app/"
-                                                                                             ".x];"
-                                                                                             " " WORDS(
-                                                                                                 "r"
-                                                                                                 "e"
-                                                                                                 "p"
-                                                                                                 "o"
-                                                                                                 " "
-                                                                                                 "S"
-                                                                                                 "T"
-                                                                                                 "O"
-                                                                                                 "R"
-                                                                                                 "E"
-                                                                                                 "/"
-                                                                                                 "N"
-                                                                                                 "A"
-                                                                                                 "M"
-                                                                                                 "E"));
-#undef WORDS
+    buf_adds(&text, HEAD);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        buf_addf(&text, "[%s]\n", bad[i].section);
+        buf_addf(&faults,
+                 "%zu: bad id in [%s]; allowed: [%s], each id 1 to 64 of a-z 0-9 . _ - and "
+                 "beginning with a letter or digit\n",
+                 i + 9, bad[i].section, bad[i].form);
+    }
+    assert_faults(buf_text(&text), buf_text(&faults));
+    buf_release(&text);
+    buf_release(&faults);
 }
 
 static void bad_headers_are_refused(void **state)
@@ -408,7 +382,8 @@ static void unknown_keys_are_refused_with_those_of_the_kind(void **state)
                   "strict, scratch\n"
                   "7: unknown key command in [store d]; allowed: kind, path, exclude, level, mode, "
                   "strict, scratch\n"
-                  "11: unknown key path in [repo d/r]; allowed: kind, bucket, keep\n");
+                  "11: unknown key path in [repo d/r]; allowed: kind, " POLICY_KEYS
+                  ", bucket, keep\n");
 }
 
 static void bad_values_are_refused(void **state)

@@ -13,6 +13,11 @@
 
 #define ULID   "01HXYZ0123456789ABCDEFGHJK"
 #define SHA256 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define IDS_SHA256                                                                                 \
+    "880553fca8fcea94e325ee2cfb48e5a985cc797f39a14cc6d3cedecfeb2ae4d2" /* a, b, c, on a line each  \
+                                                                        */
+#define KEY_ID "4aede05976bff777"
+#define MAC    "e04541af438114f456ff45ffcd18a39fc2d48c329f5d6cc566e210ffaab8e3d3"
 
 static const char v2_text[] = "manifest_version: 2\n"
                               "backup_id: " ULID "\n"
@@ -27,9 +32,34 @@ static const char v2_text[] = "manifest_version: 2\n"
                               "encryption:\n"
                               "  enabled: false\n"
                               "payload_id_count: 3\n"
+                              "payload_ids_sha256: " IDS_SHA256 "\n"
                               "engine_metadata:\n"
                               "  page_size: '4096'\n"
                               "  schema: app\n";
+
+/* Its key id and MAC are not ours: computed with the hmac and hashlib of Python from test_key and
+ * the words of manifest.h and keys.h. */
+static const char encrypted_text[] = "manifest_version: 2\n"
+                                     "backup_id: " ULID "\n"
+                                     "created_at: 2026-11-21T06:30:28.123Z\n"
+                                     "store_id: app\n"
+                                     "store_kind: sqlite\n"
+                                     "sha256: " SHA256 "\n"
+                                     "size_bytes: 2000\n"
+                                     "content_bytes: 4096\n"
+                                     "compression:\n"
+                                     "  algorithm: zstd\n"
+                                     "  level: 3\n"
+                                     "encryption:\n"
+                                     "  enabled: true\n"
+                                     "  envelope: 2\n"
+                                     "  key_id: " KEY_ID "\n"
+                                     "payload_id_count: 3\n"
+                                     "payload_ids_sha256: " IDS_SHA256 "\n"
+                                     "engine_metadata:\n"
+                                     "  page_size: '4096'\n"
+                                     "  schema: app\n"
+                                     "manifest_mac: v1:" MAC "\n";
 
 static const char v1_text[] = "manifest_version: 1\n"
                               "backup_id: " ULID "\n"
@@ -84,8 +114,22 @@ static inline struct manifest sample_v2(void)
     struct manifest m = sample(2);
 
     m.payload_id_count = 3;
+    SET(m.payload_ids_sha256, IDS_SHA256);
     add_metadata(&m, "schema", "app");
     add_metadata(&m, "page_size", "4096");
+    return m;
+}
+
+static inline struct manifest sample_encrypted(void)
+{
+    struct manifest m = sample_v2();
+
+    m.stored.size = 2000;
+    SET(m.compression, "zstd");
+    m.compression_level = 3;
+    m.encrypted = true;
+    m.envelope = ENVELOPE_V2;
+    SET(m.key_id, KEY_ID);
     return m;
 }
 
@@ -101,14 +145,28 @@ static inline struct manifest sample_v1(void)
     return m;
 }
 
+/* The key of bytes 0, 1, ... 31; the caller frees it. */
+static inline struct key *test_key(void)
+{
+    unsigned char bytes[KEY_BYTES];
+
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)i;
+    struct key *key = key_new(bytes);
+    assert_non_null(key);
+    return key;
+}
+
 /* The text of `m`; the caller frees it. */
 static inline char *text_of(const struct manifest *m)
 {
     struct buf out = BUF_INIT;
     struct error err = {0};
+    struct key *key = m->encrypted && m->version == MANIFEST_V2 ? test_key() : NULL;
 
-    if (manifest_write(m, &out, &err) != 0)
+    if (manifest_write(m, key, &out, &err) != 0)
         fail_msg("not written: %s", err.message);
+    key_free(key);
     return buf_steal(&out);
 }
 
@@ -149,10 +207,14 @@ static inline void expect_unwritable(const struct manifest *m, enum error_code c
     struct buf out = BUF_INIT;
     struct error err = {0};
 
+    struct key *key = test_key();
+
     buf_adds(&out, "before");
-    assert_int_equal(manifest_write(m, &out, &err), -1);
+    assert_int_equal(manifest_write(m, key, &out, &err), -1);
+    key_free(key);
     if (err.code != code || !strstr(err.message, why))
         fail_msg("%s: \"%s\" instead of \"%s\"", error_code_name(err.code), err.message, why);
+    assert_non_null(strstr(err.message, "cannot write the manifest"));
     assert_string_equal(buf_text(&out), "before");
     buf_release(&out);
 }

@@ -31,7 +31,7 @@ static void remove_file(struct place *place, const char *name)
     free(path);
 }
 
-/* All bytes can be read; only the end tells that they are not the ones that were written. */
+/* So many bytes can be read before it is told that they are not the ones that were written. */
 static void expect_mismatch(struct destination *d, size_t bytes, const char *why)
 {
     struct error err = {0};
@@ -64,25 +64,17 @@ static void an_untouched_archive_is_whole(void **state)
     d->kind->close(d);
 }
 
-static void a_truncated_payload_fails_at_its_end(void **state)
+static void a_payload_of_another_size_is_refused_before_a_byte_of_it_is_given(void **state)
 {
     struct place *place = *state;
     struct destination *d = open_with_fixture(place);
 
     for (size_t len = 0; len < FIXTURE_BYTES; len++) {
         place_file(place, PAYLOAD, fixture_payload, len);
-        expect_mismatch(d, len, "truncated");
+        expect_mismatch(d, 0, "truncated");
     }
-    d->kind->close(d);
-}
-
-static void an_extended_payload_fails_at_its_end(void **state)
-{
-    struct place *place = *state;
-    struct destination *d = open_with_fixture(place);
-
     place_file(place, PAYLOAD, fixture_payload, FIXTURE_BYTES + 1);
-    expect_mismatch(d, FIXTURE_BYTES + 1, "trailing bytes");
+    expect_mismatch(d, 0, "trailing bytes");
     d->kind->close(d);
 }
 
@@ -236,16 +228,17 @@ static void no_flipped_byte_of_a_manifest_makes_it_anothers(void **state)
     d->kind->close(d);
 }
 
-static struct reader *start_reading(struct destination *d)
+/* A reader that has given one byte, and the cache that it reads through. */
+static struct reader *start_reading(struct destination *d, struct frame_cache *cache)
 {
-    struct manifest m;
+    struct archive a;
     struct reader *r;
     struct error err = {0};
     char byte;
 
-    assert_int_equal(archive_manifest(d, ULID_1, &m, NULL, &err), 0);
-    assert_int_equal(archive_read(d, &m, &r, &err), 0);
-    manifest_release(&m);
+    assert_int_equal(archive_examine(d, ULID_1, &fixture_policy, &a, &err), 0);
+    assert_int_equal(payload_reader(&a, cache, &r, &err), 0);
+    archive_release(&a);
     assert_int_equal(reader_read(r, &byte, 1, &err), 1);
     assert_int_equal(byte, fixture_payload[0]);
     return r;
@@ -255,27 +248,49 @@ static void finishing_early_reads_the_rest_before_judging(void **state)
 {
     struct place *place = *state;
     struct destination *d = open_with_fixture(place);
+    struct frame_cache *cache = frame_cache_new(0);
     struct error err = {0};
-    struct reader *r = start_reading(d);
+    char altered[FIXTURE_BYTES];
+    struct reader *r = start_reading(d, cache);
 
     assert_int_equal(reader_finish(r, &err), 0);
     reader_free(r);
+    memcpy(altered, fixture_payload, FIXTURE_BYTES);
+    altered[FIXTURE_BYTES - 1] ^= 1;
+    place_file(place, PAYLOAD, altered, FIXTURE_BYTES);
+    r = start_reading(d, cache);
+    expect_error(reader_finish(r, &err), &err, ERR_INTEGRITY_FAILED, "altered");
+    reader_free(r);
+    frame_cache_free(cache);
+    d->kind->close(d);
+}
+
+static void a_payload_that_shrinks_under_its_reader_is_truncated(void **state)
+{
+    struct place *place = *state;
+    struct destination *d = open_with_fixture(place);
+    struct frame_cache *cache = frame_cache_new(0);
+    struct error err = {0};
+    struct reader *r = start_reading(d, cache);
+
     place_file(place, PAYLOAD, fixture_payload, FIXTURE_BYTES - 1);
-    r = start_reading(d);
     expect_error(reader_finish(r, &err), &err, ERR_INTEGRITY_FAILED, "truncated");
     reader_free(r);
+    frame_cache_free(cache);
     d->kind->close(d);
 }
 
 static void aborting_reads_nothing_more(void **state)
 {
     struct destination *d = open_with_fixture(*state);
+    struct frame_cache *cache = frame_cache_new(0);
 
     faulty_install(d);
-    struct reader *r = start_reading(d);
+    struct reader *r = start_reading(d, cache);
     int before = faulty.preads;
     reader_free(r);
     assert_int_equal(faulty.preads, before);
+    frame_cache_free(cache);
     d->kind = faulty.real;
     d->kind->close(d);
 }
@@ -283,14 +298,16 @@ static void aborting_reads_nothing_more(void **state)
 static void a_failed_read_is_no_mismatch(void **state)
 {
     struct destination *d = open_with_fixture(*state);
+    struct frame_cache *cache = frame_cache_new(0);
     struct error err = {0};
 
     faulty_install(d);
-    struct reader *r = start_reading(d);
+    struct reader *r = start_reading(d, cache);
     faulty.fail_pread = faulty.preads + 1;
     expect_error(reader_finish(r, &err), &err, ERR_DESTINATION_UNREACHABLE, "injected");
     assert_int_equal(err.errnum, EIO);
     reader_free(r);
+    frame_cache_free(cache);
     d->kind = faulty.real;
     d->kind->close(d);
 }
@@ -299,8 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         place_test(an_untouched_archive_is_whole),
-        place_test(a_truncated_payload_fails_at_its_end),
-        place_test(an_extended_payload_fails_at_its_end),
+        place_test(a_payload_of_another_size_is_refused_before_a_byte_of_it_is_given),
         place_test(every_flipped_bit_of_a_payload_fails_at_its_end),
         place_test(payloads_cannot_be_exchanged),
         place_test(a_missing_payload_is_an_incomplete_archive),
@@ -312,6 +328,7 @@ int main(void)
         place_test(an_oversized_manifest_is_not_even_read),
         place_test(no_flipped_byte_of_a_manifest_makes_it_anothers),
         place_test(finishing_early_reads_the_rest_before_judging),
+        place_test(a_payload_that_shrinks_under_its_reader_is_truncated),
         place_test(aborting_reads_nothing_more),
         place_test(a_failed_read_is_no_mismatch),
     };

@@ -19,6 +19,14 @@ static void v2_has_exactly_these_bytes(void **state)
     expect_text(&m, v2_text);
 }
 
+static void an_encrypted_v2_has_exactly_these_bytes(void **state)
+{
+    (void)state;
+    struct manifest m = sample_encrypted();
+
+    expect_text(&m, encrypted_text);
+}
+
 static void v1_has_exactly_these_bytes(void **state)
 {
     (void)state;
@@ -43,13 +51,35 @@ static void all_fields_of_v2_survive(void **state)
     assert_int_equal(m.content_bytes, 4096);
     assert_string_equal(m.compression, "none");
     assert_false(m.encrypted);
+    assert_int_equal(m.envelope, ENVELOPE_NONE);
+    assert_string_equal(m.key_id, "");
+    assert_string_equal(m.mac, "");
     assert_int_equal(m.payload_id_count, 3);
+    assert_string_equal(m.payload_ids_sha256, IDS_SHA256);
     assert_null(m.payload_ids);
     assert_int_equal(m.engine_metadata_count, 2);
     assert_string_equal(m.engine_metadata[0].key, "page_size");
     assert_string_equal(m.engine_metadata[0].value, "4096");
     assert_string_equal(m.engine_metadata[1].key, "schema");
     expect_text(&m, v2_text);
+    manifest_release(&m);
+}
+
+static void all_fields_of_an_encrypted_v2_survive(void **state)
+{
+    (void)state;
+    struct manifest m = read_ok(encrypted_text);
+
+    assert_int_equal(m.stored.size, 2000);
+    assert_int_equal(m.content_bytes, 4096);
+    assert_string_equal(m.compression, "zstd");
+    assert_int_equal(m.compression_level, 3);
+    assert_true(m.encrypted);
+    assert_int_equal(m.envelope, ENVELOPE_V2);
+    assert_string_equal(m.key_id, KEY_ID);
+    assert_string_equal(m.payload_ids_sha256, IDS_SHA256);
+    assert_string_equal(m.mac, "v1:" MAC);
+    expect_text(&m, encrypted_text);
     manifest_release(&m);
 }
 
@@ -60,6 +90,8 @@ static void all_fields_of_v1_survive(void **state)
 
     assert_int_equal(m.version, 1);
     assert_true(m.encrypted);
+    assert_int_equal(m.envelope, ENVELOPE_V1);
+    assert_int_equal(m.content_bytes, 0);
     assert_string_equal(m.encryption_algorithm, "aes-256-gcm");
     assert_string_equal(m.key_ref, "env:APP_KEY");
     assert_int_equal(m.payload_id_count, 2);
@@ -69,20 +101,58 @@ static void all_fields_of_v1_survive(void **state)
     manifest_release(&m);
 }
 
-static void level_of_compression_survives(void **state)
+static void each_level_of_compression_survives(void **state)
 {
     (void)state;
     struct manifest m = sample(2);
 
     SET(m.compression, "zstd");
-    m.compression_level = 3;
     m.content_bytes = 99999;
+    for (int level = -7; level <= 19; level++) {
+        if (level == 0)
+            continue;
+        m.compression_level = level;
+        char *text = text_of(&m);
+        char *map = xasprintf("compression:\n  algorithm: zstd\n  level: %d\nencryption:", level);
+        assert_non_null(strstr(text, map));
+        struct manifest back = read_ok(text);
+        assert_string_equal(back.compression, "zstd");
+        assert_int_equal(back.compression_level, level);
+        assert_int_equal(back.content_bytes, 99999);
+        free(map);
+        free(text);
+    }
+}
+
+/* Nothing is stored of an empty stream that is neither compressed nor encrypted. */
+static void an_empty_stream_can_be_described(void **state)
+{
+    (void)state;
+    struct manifest m = sample(2);
+
+    m.content_bytes = m.stored.size = 0;
     char *text = text_of(&m);
-    assert_non_null(strstr(text, "compression:\n  algorithm: zstd\n  level: 3\nencryption:"));
     struct manifest back = read_ok(text);
-    assert_string_equal(back.compression, "zstd");
-    assert_int_equal(back.compression_level, 3);
-    assert_int_equal(back.content_bytes, 99999);
+    assert_int_equal(back.stored.size, 0);
+    assert_int_equal(back.content_bytes, 0);
+    free(text);
+    m = sample_encrypted();
+    m.content_bytes = 0;
+    text = text_of(&m);
+    back = read_ok(text);
+    assert_int_equal(back.content_bytes, 0);
+    free(text);
+}
+
+static void payload_ids_may_be_without_a_digest(void **state)
+{
+    (void)state;
+    char *text = replaced(v2_text, "payload_ids_sha256: " IDS_SHA256 "\n", "");
+    struct manifest m = read_ok(text);
+
+    assert_int_equal(m.payload_id_count, 3);
+    assert_string_equal(m.payload_ids_sha256, "");
+    expect_text(&m, text);
     free(text);
 }
 
@@ -136,11 +206,45 @@ static void each_required_field_is_named_when_it_cannot_be_written(void **state)
     m = sample(2), m.stored.size = m.content_bytes = UINT64_MAX;
     expect_unwritable(&m, ERR_MANIFEST_INVALID, "size_bytes");
     m = sample(2), m.encrypted = true;
-    expect_unwritable(&m, ERR_MANIFEST_UNSUPPORTED, "encryption");
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption: must have an envelope");
     m = sample(1), m.encrypted = true;
     expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption");
     m = sample(2), add_metadata(&m, "a", "1"), add_metadata(&m, "a", "2");
     expect_unwritable(&m, ERR_MANIFEST_INVALID, "engine_metadata");
+}
+
+static void what_could_not_be_read_cannot_be_written(void **state)
+{
+    (void)state;
+    struct manifest m;
+
+    m = sample_encrypted(), m.compression_level = 0;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "compression: must have a level");
+    m = sample_encrypted(), m.compression_level = -8;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "compression: must have a level");
+    m = sample_encrypted(), m.compression_level = 20;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "compression: must have a level");
+    m = sample_encrypted(), m.envelope = ENVELOPE_V1;
+    expect_unwritable(&m, ERR_MANIFEST_UNSUPPORTED, "encryption: this keepfs does not know");
+    m = sample_encrypted(), m.key_id[15] = '\0';
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption: must have a key_id");
+    m = sample_encrypted(), m.encrypted = false;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption: must have no envelope");
+    m = sample_encrypted(), m.encrypted = false, m.envelope = ENVELOPE_NONE;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption: must have no envelope and no key_id");
+    m = sample_encrypted(), m.stored.size = 0;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "size_bytes: is 0");
+    m = sample_v2(), m.payload_id_count = 0;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "payload_ids_sha256: is there");
+    m = sample_v2(), m.payload_ids_sha256[63] = '\0';
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "payload_ids_sha256: must be 64");
+    m = sample(1), SET(m.compression, "zstd"), m.compression_level = 3;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "compression: must be none in version 1");
+    m = sample_v1(), m.envelope = ENVELOPE_V2;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption: must be of envelope 1");
+    manifest_release(&m);
+    m = sample(1), m.envelope = ENVELOPE_V1;
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption: must be of envelope 1, or none");
 }
 
 static void unused_keys_are_left_out(void **state)
@@ -156,7 +260,11 @@ static void unused_keys_are_left_out(void **state)
     m = sample(2);
     text = text_of(&m);
     assert_null(strstr(text, "level"));
+    assert_null(strstr(text, "envelope"));
+    assert_null(strstr(text, "key_id"));
+    assert_null(strstr(text, "payload_ids_sha256"));
     assert_null(strstr(text, "engine_metadata"));
+    assert_null(strstr(text, "manifest_mac"));
     free(text);
 }
 
@@ -231,6 +339,35 @@ static void one_mebibyte_is_the_limit_on_both_sides(void **state)
     m = sized(LIMIT_MANIFEST + 1);
     expect_unwritable(&m, ERR_MANIFEST_INVALID, "payload_id_set makes it larger than 1048576");
     manifest_release(&m);
+}
+
+/* Hex digits are a number if they are all decimal, or but for one e. */
+static void hex_that_yaml_would_misread_is_quoted(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"1234567890123456", "0000000000000000", "12345678901234e5",
+                                      "0e12345678901234", "0123456701234567", "0b01010101010101"};
+
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        struct manifest m = sample_encrypted();
+        SET(m.key_id, ids[i]);
+        memset(m.payload_ids_sha256, '1', SHA256_HEX);
+        char *line =
+            xasprintf("  key_id: '%s'\npayload_id_count: 3\npayload_ids_sha256: '11", ids[i]);
+        char *text = text_of(&m);
+        if (!strstr(text, line))
+            fail_msg("%s is not quoted:\n%s", ids[i], text);
+        struct manifest back = read_ok(text);
+        assert_string_equal(back.key_id, ids[i]);
+        assert_string_equal(back.payload_ids_sha256, m.payload_ids_sha256);
+        char *quoted = xasprintf("'%s'", ids[i]);
+        char *plain = replaced(text, quoted, ids[i]);
+        expect_refused(plain, ERR_MANIFEST_INVALID, "encryption.key_id: must be text");
+        free(plain);
+        free(quoted);
+        free(text);
+        free(line);
+    }
 }
 
 static void text_that_yaml_would_misread_is_quoted(void **state)
@@ -346,16 +483,22 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v2_has_exactly_these_bytes),
+        cmocka_unit_test(an_encrypted_v2_has_exactly_these_bytes),
         cmocka_unit_test(v1_has_exactly_these_bytes),
         cmocka_unit_test(all_fields_of_v2_survive),
+        cmocka_unit_test(all_fields_of_an_encrypted_v2_survive),
         cmocka_unit_test(all_fields_of_v1_survive),
-        cmocka_unit_test(level_of_compression_survives),
+        cmocka_unit_test(each_level_of_compression_survives),
+        cmocka_unit_test(an_empty_stream_can_be_described),
+        cmocka_unit_test(payload_ids_may_be_without_a_digest),
         cmocka_unit_test(other_writers_of_v1_are_read),
         cmocka_unit_test(each_required_field_is_named_when_it_cannot_be_written),
+        cmocka_unit_test(what_could_not_be_read_cannot_be_written),
         cmocka_unit_test(unused_keys_are_left_out),
         cmocka_unit_test(payload_id_set_is_there_when_it_is_empty),
         cmocka_unit_test(equal_input_gives_equal_bytes),
         cmocka_unit_test(one_mebibyte_is_the_limit_on_both_sides),
+        cmocka_unit_test(hex_that_yaml_would_misread_is_quoted),
         cmocka_unit_test(text_that_yaml_would_misread_is_quoted),
         cmocka_unit_test(any_text_survives_on_a_line_of_its_own),
         cmocka_unit_test(long_values_are_not_folded),

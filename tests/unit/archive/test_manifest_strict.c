@@ -75,6 +75,9 @@ static void each_required_key_is_named_when_it_is_missing(void **state)
     char *text = without(v2_text, "engine_metadata");
     read_ok(text);
     free(text);
+    text = without(encrypted_text, "manifest_mac");
+    expect_refused(text, ERR_MANIFEST_INVALID, "manifest_mac: is missing");
+    free(text);
 }
 
 static void broken_yaml_is_labelled_with_its_line(void **state)
@@ -162,12 +165,53 @@ static void what_a_manifest_cannot_say_is_refused(void **state)
         {"content_bytes: 4096", "content_bytes: 4097", "content_bytes: differs"},
         {"compression:\n  algorithm: none", "compression: none", "compression: must be a map"},
         {"  algorithm: none", "  algorithm: none\n  level: 3", "compression: must have no level"},
+        {"  algorithm: none", "  algorithm: none\n  level: -1", "compression: must have no level"},
+        {"  algorithm: none", "  algorithm: none\n  level: 0",
+         "compression.level: must be left out"},
         {"  algorithm: none", "  algorithm: zstd", "compression: must have a level"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: 0",
+         "compression.level: must be left out"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: 20", "compression: must have a level"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: -8", "compression: must have a level"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: -0",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: -a",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: --1",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: -03",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: +3",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: 03",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: '3'",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: [3]",
+         "compression.level: must be a whole"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: 2147483648",
+         "compression.level: is too large"},
+        {"  algorithm: none", "  algorithm: zstd\n  level: -2147483648",
+         "compression.level: is too large"},
         {"  algorithm: none", "  algorithm: ''", "compression: must name an algorithm"},
         {"compression:\n  algorithm: none", "compression: {}", "compression.algorithm: is missing"},
         {"enabled: false", "enabled: no", "encryption.enabled: must be true or false"},
         {"enabled: false", "enabled: 'false'", "encryption.enabled: must be true or false"},
         {"enabled: false", "enabled: 0", "encryption.enabled: must be true or false"},
+        {"enabled: false", "enabled: true", "encryption: must have an envelope"},
+        {"enabled: false", "enabled: false\n  envelope: 2", "encryption: must have no envelope"},
+        {"enabled: false", "enabled: false\n  envelope: 0",
+         "encryption.envelope: must be left out"},
+        {"enabled: false", "enabled: false\n  key_id: " KEY_ID, "and no key_id"},
+        {"enabled: false", "enabled: false\n  key_id: ''", "encryption.key_id: must be left out"},
+        {"count: 3", "count: 0", "payload_ids_sha256: is there, although"},
+        {IDS_SHA256, "''", "payload_ids_sha256: must be left out"},
+        {"880553", "88055", "payload_ids_sha256: must be 64 lower-case hex digits"},
+        {"880553fc", "880553FC", "payload_ids_sha256: must be 64 lower-case hex digits"},
+        {"880553", "0880553", "payload_ids_sha256: is too long"},
+        {"  schema: app\n", "  schema: app\nmanifest_mac: v1:" MAC "\n",
+         "manifest_mac: must not be in a manifest that is not encrypted"},
+        {"  schema: app\n", "  schema: app\nmanifest_mac: ''\n", "manifest_mac: must be left out"},
         {"page_size: '4096'", "page_size: 4096", "engine_metadata: must be text"},
         {"page_size: '4096'", "page_size: {a: b}", "engine_metadata: must be text"},
         {"page_size: '4096'", "schema: '4096'", "engine_metadata: must have each key once"},
@@ -175,6 +219,46 @@ static void what_a_manifest_cannot_say_is_refused(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *text = replaced(v2_text, cases[i].from, cases[i].to);
+        expect_refused(text, ERR_MANIFEST_INVALID, cases[i].why);
+        free(text);
+    }
+}
+
+static void what_is_stored_by_zstd_is_never_empty(void **state)
+{
+    (void)state;
+    char *zstd = replaced(v2_text, "algorithm: none", "algorithm: zstd\n  level: 3");
+    read_ok(zstd);
+    char *text = replaced(zstd, "size_bytes: 4096", "size_bytes: 0");
+    expect_refused(text, ERR_MANIFEST_INVALID, "size_bytes: is 0");
+    free(text);
+    free(zstd);
+}
+
+static void encryption_of_v2_must_be_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to, *why;
+    } cases[] = {
+        {"  envelope: 2\n", "", "encryption: must have an envelope"},
+        {"envelope: 2", "envelope: 0", "encryption.envelope: must be left out"},
+        {"envelope: 2", "envelope: -2", "encryption: must have an envelope"},
+        {"envelope: 2", "envelope: v2", "encryption.envelope: must be a whole number"},
+        {"  key_id: " KEY_ID "\n", "", "encryption: must have a key_id of 16"},
+        {KEY_ID, "4aede05976bff77", "encryption: must have a key_id of 16"},
+        {KEY_ID, "4aede05976bff7770", "encryption.key_id: is too long"},
+        {KEY_ID, "4AEDE05976BFF777", "encryption: must have a key_id of 16"},
+        {KEY_ID, "4aede05976bff77g", "encryption: must have a key_id of 16"},
+        {KEY_ID, "1234567890123456", "encryption.key_id: must be text"},
+        {"enabled: true", "enabled: false", "encryption: must have no envelope"},
+        {"  key_id:", "  key_ref: env:KEY\n  key_id:", "encryption.key_ref: is no key"},
+        {"  key_id:", "  algorithm: aes-256-gcm\n  key_id:", "encryption.algorithm: is no key"},
+        {"size_bytes: 2000", "size_bytes: 0", "size_bytes: is 0"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *text = replaced(encrypted_text, cases[i].from, cases[i].to);
         expect_refused(text, ERR_MANIFEST_INVALID, cases[i].why);
         free(text);
     }
@@ -190,6 +274,10 @@ static void encryption_of_v1_must_be_whole(void **state)
         {"  algorithm: aes-256-gcm\n", "  algorithm: rot13\n", "encryption: must have the algor"},
         {"  key_ref: env:APP_KEY\n", "", "encryption: must have a key_ref"},
         {"enabled: true", "enabled: false", "encryption: must have no algorithm"},
+        {"env:APP_KEY", "''", "encryption.key_ref: must be left out"},
+        {"enabled: true", "enabled: true\n  envelope: 1", "encryption.envelope: is no key"},
+        {"enabled: true", "enabled: true\n  key_id: " KEY_ID, "encryption.key_id: is no key"},
+        {"- b\n", "- b\nmanifest_mac: v1:" MAC "\n", "manifest_mac: is no key"},
         {"- a\n", "- ''\n", "payload_id_set: must have ids"},
         {"- a\n", "- 1\n", "payload_id_set: must be text"},
         {"- a\n", "- [a]\n", "payload_id_set: must be text"},
@@ -207,8 +295,17 @@ static void encryption_of_v1_must_be_whole(void **state)
 static void what_this_keepfs_cannot_undo_is_unsupported(void **state)
 {
     (void)state;
-    char *text = replaced(v2_text, "enabled: false", "enabled: true");
+    char *text = replaced(encrypted_text, "envelope: 2", "envelope: 3");
     expect_refused(text, ERR_MANIFEST_UNSUPPORTED, "encryption");
+    free(text);
+    text = replaced(encrypted_text, "envelope: 2\n  key_id: " KEY_ID, "envelope: 3\n  key_id: k");
+    expect_refused(text, ERR_MANIFEST_UNSUPPORTED, "encryption");
+    free(text);
+    text = replaced(encrypted_text, "envelope: 2", "envelope: 1");
+    expect_refused(text, ERR_MANIFEST_UNSUPPORTED, "encryption");
+    free(text);
+    text = replaced(encrypted_text, "algorithm: zstd", "algorithm: lzma");
+    expect_refused(text, ERR_MANIFEST_UNSUPPORTED, "compression");
     free(text);
     text = replaced(v2_text, "algorithm: none", "algorithm: lzma");
     expect_refused(text, ERR_MANIFEST_UNSUPPORTED, "compression");
@@ -240,6 +337,7 @@ static void check_accepted(struct manifest *m, bool id_may_differ)
         assert_string_equal(m->backup_id, ULID);
     char *text = text_of(m);
     struct manifest back = read_ok(text);
+    assert_int_equal(back.encrypted, m->encrypted);
     expect_text(&back, text);
     free(text);
     manifest_release(&back);
@@ -288,6 +386,19 @@ static void no_truncation_crashes_or_changes_the_id(void **state)
             check_accepted(&m, false);
 }
 
+/* The last byte of the array is a NUL that does not belong to the text. */
+static void no_truncation_of_an_encrypted_manifest_is_read(void **state)
+{
+    (void)state;
+    struct manifest m;
+    struct error err = {0};
+
+    for (size_t len = 0; len < sizeof encrypted_text - 1; len++)
+        assert_int_equal(manifest_read(encrypted_text, len, &m, &err), -1);
+    assert_int_equal(manifest_read(encrypted_text, sizeof encrypted_text - 1, &m, &err), 0);
+    manifest_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,11 +407,14 @@ int main(void)
         cmocka_unit_test(each_required_key_is_named_when_it_is_missing),
         cmocka_unit_test(broken_yaml_is_labelled_with_its_line),
         cmocka_unit_test(what_a_manifest_cannot_say_is_refused),
+        cmocka_unit_test(what_is_stored_by_zstd_is_never_empty),
+        cmocka_unit_test(encryption_of_v2_must_be_whole),
         cmocka_unit_test(encryption_of_v1_must_be_whole),
         cmocka_unit_test(what_this_keepfs_cannot_undo_is_unsupported),
         cmocka_unit_test(deep_nesting_is_refused),
         cmocka_unit_test(no_flipped_byte_crashes_or_changes_the_id),
         cmocka_unit_test(no_truncation_crashes_or_changes_the_id),
+        cmocka_unit_test(no_truncation_of_an_encrypted_manifest_is_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,7 @@ static void what_was_published_reads_back(void **state)
     assert_int_equal(writer_write(w, "abc", 3, &err), 0);
     assert_int_equal(writer_finish(w, &err), 0);
     writer_free(w);
-    assert_int_equal(publish_commit(p, &m, &manifest_bytes, &ids_bytes, &err), 0);
+    assert_int_equal(publish_commit(p, &m, NULL, &manifest_bytes, &ids_bytes, &err), 0);
     publish_free(p);
 
     assert_int_equal(archive_manifest(d, ULID_1, &back, &text, &err), 0);
@@ -47,6 +47,8 @@ static void what_was_published_reads_back(void **state)
     assert_int_equal(ids_bytes, 4);
     struct buf ids = place_read(place, ULID_1 "/payload_ids");
     assert_string_equal(buf_text(&ids), "a\nb\n");
+    assert_string_equal(back.payload_ids_sha256,
+                        "911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2");
     buf_release(&ids);
     struct buf stored = place_read(place, ULID_1 "/manifest.yaml");
     assert_string_equal(buf_text(&stored), buf_text(&text));
@@ -66,6 +68,70 @@ static void an_archive_without_ids_has_no_list(void **state)
 
     assert_int_equal(publish(d, &m, "abc", 3, &err), 0);
     assert_false(place_has(place, ULID_1 "/payload_ids"));
+    assert_string_equal(m.payload_ids_sha256, "");
+    d->kind->close(d);
+}
+
+static void an_encrypted_manifest_is_written_with_its_mac(void **state)
+{
+    static const unsigned char bytes[KEY_BYTES] = "a key that only a test may have";
+    struct place *place = *state;
+    struct destination *d = place_open(place, DESTINATION_CREATE);
+    struct manifest m = manifest_of(ULID_1, MANIFEST_V2, 3), back;
+    struct key *key = key_new(bytes);
+    struct buf text = BUF_INIT;
+    struct error err = {0};
+    uint64_t size;
+
+    m.encrypted = true;
+    m.envelope = ENVELOPE_V2;
+    assert_int_equal(key_id(key, m.key_id, &err), 0);
+    struct publish *p = publish_begin_ok(d, ULID_1);
+    struct writer *w = publish_payload(p);
+    assert_int_equal(writer_write(w, "abc", 3, &err), 0);
+    assert_int_equal(writer_finish(w, &err), 0);
+    writer_free(w);
+    assert_int_equal(publish_commit(p, &m, key, &size, &size, &err), 0);
+    publish_free(p);
+    assert_int_equal(archive_manifest(d, ULID_1, &back, &text, &err), 0);
+    assert_int_equal(back.envelope, ENVELOPE_V2);
+    assert_int_equal(manifest_authenticate(&back, text.data, text.len, key, &err), 0);
+    text.data[text.len / 2] ^= 1;
+    expect_error(manifest_authenticate(&back, text.data, text.len, key, &err), &err,
+                 ERR_MANIFEST_INVALID, "manifest altered");
+    manifest_release(&back);
+    buf_release(&text);
+    key_free(key);
+    d->kind->close(d);
+}
+
+static void a_payload_can_be_read_back_before_it_is_published(void **state)
+{
+    struct place *place = *state;
+    struct destination *d = place_open(place, DESTINATION_CREATE);
+    struct manifest m = manifest_of(ULID_1, MANIFEST_V2, 3);
+    struct error err = {0};
+    struct object *o;
+    uint64_t size;
+    char got[8];
+
+    struct publish *p = publish_begin_ok(d, ULID_1);
+    struct writer *w = publish_payload(p);
+    assert_int_equal(writer_write(w, "abc", 3, &err), 0);
+    assert_int_equal(writer_finish(w, &err), 0);
+    writer_free(w);
+    assert_int_equal(publish_stored(p)->size, 3);
+    assert_string_equal(publish_stored(p)->sha256,
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_int_equal(publish_reopen(p, &o, &err), 0);
+    assert_int_equal(o->size, 3);
+    assert_int_equal(o->kind->pread(o, got, sizeof got, 0, &err), 3);
+    assert_memory_equal(got, "abc", 3);
+    o->kind->close_object(o);
+    expect_archives(d, "");
+    assert_int_equal(publish_commit(p, &m, NULL, &size, &size, &err), 0);
+    publish_free(p);
+    expect_archives(d, ULID_1 " ");
     d->kind->close(d);
 }
 
@@ -143,7 +209,7 @@ static void nothing_is_listed_before_commit(void **state)
     assert_int_equal(writer_finish(w, &err), 0);
     writer_free(w);
     expect_archives(d, "");
-    assert_int_equal(publish_commit(p, &m, &size, &size, &err), 0);
+    assert_int_equal(publish_commit(p, &m, NULL, &size, &size, &err), 0);
     expect_archives(d, ULID_1 " ");
     publish_free(p);
     expect_archives(d, ULID_1 " ");
@@ -399,6 +465,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         publish_test(what_was_published_reads_back),
         publish_test(an_archive_without_ids_has_no_list),
+        publish_test(an_encrypted_manifest_is_written_with_its_mac),
+        publish_test(a_payload_can_be_read_back_before_it_is_published),
         publish_test(version_1_keeps_its_ids_in_the_manifest),
         publish_test(an_empty_payload_is_an_archive),
         publish_test(the_manifest_comes_last_and_all_is_durable_in_order),

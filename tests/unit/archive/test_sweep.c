@@ -207,7 +207,7 @@ static void a_put_under_way_is_never_swept(void **state)
     assert_string_equal(buf_text(&swept), "");
     assert_int_equal(writer_finish(w, &err), 0);
     writer_free(w);
-    assert_int_equal(publish_commit(p, &m, &size, &size, &err), 0);
+    assert_int_equal(publish_commit(p, &m, NULL, &size, &size, &err), 0);
     publish_free(p);
     assert_int_equal(sweep(other, &swept, &err), 0);
     expect_archives(other, ULID_1 " ");

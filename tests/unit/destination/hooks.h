@@ -131,6 +131,16 @@ int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
                : (int)syscall(SYS_sync_file_range, fd, offset, len, flags);
 }
 
+/* Gives the errno itself. */
+int posix_fadvise(int fd, off_t offset, off_t len, int advice)
+{
+    char what[64];
+
+    snprintf(what, sizeof what, "%lld+%lld:%d", (long long)offset, (long long)len, advice);
+    return hook_step("posix_fadvise", what) ? hook.errnum
+                                            : (int)syscall(SYS_fadvise64, fd, offset, len, advice);
+}
+
 /* Runs fn in a child that dies at its Nth step. True if it died there; false if fn came to its end,
  * returning 0. Anything else fails the test. */
 static inline bool hook_dies(int at, int (*fn)(void *ctx), void *ctx)

@@ -203,6 +203,87 @@ static void an_unfinished_object_is_not_committed(void **state)
     d->kind->close(d);
 }
 
+/* All of an object that was finished but not committed. */
+static void expect_reopened(struct put *put, const char *name, const void *data, size_t len)
+{
+    const struct destination_kind *kind = put->destination->kind;
+    char *got = xmalloc(len + 1);
+    struct object *o;
+    struct error err = {0};
+
+    if (kind->put_reopen(put, name, &o, &err) != 0)
+        fail_msg("cannot reopen: %s", err.message);
+    assert_int_equal(o->size, len);
+    assert_int_equal(kind->pread(o, got, len + 1, 0, &err), len);
+    assert_memory_equal(got, data, len);
+    assert_int_equal(kind->pread(o, got, len + 1, len / 2, &err), len - len / 2);
+    assert_memory_equal(got, (const char *)data + len / 2, len - len / 2);
+    kind->close_object(o);
+    free(got);
+}
+
+static void what_was_finished_reads_back_before_commit(void **state)
+{
+    static const size_t sizes[] = {0, 1, (1 << 20) + 1, (9 << 20) + 3};
+    struct destination *d = place_open(*state, DESTINATION_CREATE);
+    char *data = random_bytes((9 << 20) + 3);
+    struct put *put;
+    struct error err = {0};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        char group[16];
+        snprintf(group, sizeof group, "g%zu", i);
+        assert_int_equal(d->kind->put_begin(d, group, &put, &err), 0);
+        assert_int_equal(put_bytes(put, "object", data, sizes[i], &err), 0);
+        expect_reopened(put, "object", data, sizes[i]);
+        expect_reopened(put, "object", data, sizes[i]);
+        expect_absent(d, group, "object"); /* to all others it is not there yet */
+        assert_int_equal(put_bytes(put, "marker", "m", 1, &err), 0);
+        expect_reopened(put, "marker", "m", 1);
+        assert_int_equal(d->kind->put_commit(put, &err), 0);
+        d->kind->put_free(put);
+        expect_object(d, group, "object", data, sizes[i]);
+        expect_object(d, group, "marker", "m", 1);
+    }
+    free(data);
+    d->kind->close(d);
+}
+
+static void what_was_not_written_cannot_be_reopened(void **state)
+{
+    struct destination *d = place_open(*state, DESTINATION_CREATE);
+    struct put *put;
+    struct object *o;
+    struct error err = {0};
+
+    put_ok(d, "other", "elsewhere", "x");
+    assert_int_equal(d->kind->put_begin(d, "group", &put, &err), 0);
+    expect_error(d->kind->put_reopen(put, "object", &o, &err), &err, ERR_DESTINATION_NOT_FOUND,
+                 "object");
+    assert_int_equal(put_bytes(put, "object", "x", 1, &err), 0);
+    expect_error(d->kind->put_reopen(put, "elsewhere", &o, &err), &err, ERR_DESTINATION_NOT_FOUND,
+                 "elsewhere");
+    assert_int_equal(d->kind->put_commit(put, &err), 0);
+    d->kind->put_free(put);
+    expect_object(d, "group", "object", "x", 1);
+    d->kind->close(d);
+}
+
+static void what_was_only_read_back_is_gone_without_commit(void **state)
+{
+    struct destination *d = place_open(*state, DESTINATION_CREATE);
+    struct put *put;
+    struct error err = {0};
+
+    assert_int_equal(d->kind->put_begin(d, "group", &put, &err), 0);
+    assert_int_equal(put_bytes(put, "object", "text", 4, &err), 0);
+    expect_reopened(put, "object", "text", 4);
+    d->kind->put_free(put);
+    expect_listing(d, "");
+    expect_absent(d, "group", "object");
+    d->kind->close(d);
+}
+
 static void a_duplicate_is_refused_and_changes_nothing(void **state)
 {
     struct destination *d = place_open(*state, DESTINATION_CREATE);
@@ -439,6 +520,9 @@ static const struct CMUnitTest cases[] = {
     CASE(nothing_appears_before_commit),
     CASE(free_without_commit_leaves_nothing),
     CASE(an_unfinished_object_is_not_committed),
+    CASE(what_was_finished_reads_back_before_commit),
+    CASE(what_was_not_written_cannot_be_reopened),
+    CASE(what_was_only_read_back_is_gone_without_commit),
     CASE(a_duplicate_is_refused_and_changes_nothing),
     CASE(all_groups_are_listed),
     CASE(listing_ends_when_it_is_told_to),

@@ -104,6 +104,34 @@ static void failing_deletions_are_failures(void **state)
     d->kind->close(d);
 }
 
+/* A disk that took a byte and gives another is not found by asking the page cache. */
+static void what_is_read_back_is_asked_of_the_disk_if_that_can_be_had(void **state)
+{
+    struct destination *d = place_open(*state, DESTINATION_CREATE);
+    char drop[64], got[8] = "";
+    struct object *o;
+    struct error err = {0};
+
+    snprintf(drop, sizeof drop, "posix_fadvise 0+0:%d\n", POSIX_FADV_DONTNEED);
+    for (int refused = 0; refused < 2; refused++) {
+        struct put *put = begin_ok(d, "group");
+        assert_int_equal(put_bytes(put, "object", "text", 4, &err), 0);
+        hook_start(refused ? HOOK_FAIL : HOOK_RECORD, 1, ESPIPE, "posix_fadvise");
+        int result = d->kind->put_reopen(put, "object", &o, &err);
+        hook_stop();
+        assert_int_equal(result, 0);
+        if (refused)
+            assert_true(hook.hit);
+        else
+            assert_string_equal(buf_text(&hook.calls), drop);
+        assert_int_equal(d->kind->pread(o, got, sizeof got, 0, &err), 4);
+        assert_string_equal(got, "text");
+        d->kind->close_object(o);
+        d->kind->put_free(put);
+    }
+    d->kind->close(d);
+}
+
 /* Each call in turn fails; the put then fails with just that error and leaves nothing. */
 static void check_failing_put(struct place *p, int errnum, enum error_code code)
 {
@@ -383,6 +411,7 @@ int main(void)
         local_test(a_put_is_durable_in_this_order),
         local_test(a_deletion_is_durable_step_by_step),
         local_test(failing_deletions_are_failures),
+        local_test(what_is_read_back_is_asked_of_the_disk_if_that_can_be_had),
         local_test(each_failing_call_fails_the_put_and_leaves_nothing),
         local_test(a_crash_at_each_step_leaves_a_whole_group_or_none),
         local_test(interrupted_and_short_writes_are_completed),

@@ -2,8 +2,7 @@
 /*
  * fakes.h - one run of the executor over the real archive room, with everything around it faked:
  *
- *   memory   a destination that keeps objects in memory, can fail at its Nth call of any kind, and
- *            holds every promise of keepfs/destination.h by assertion
+ *   memory   a destination, in memory.h
  *   script   a source that does what a test's function says
  *   tape     a job store that writes down what it is told, and can fail each kind of call
  *   ticking  a clock that moves by one second with every look
@@ -13,272 +12,10 @@
 #ifndef KEEPFS_TESTS_ENGINE_FAKES_H
 #define KEEPFS_TESTS_ENGINE_FAKES_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "archive/publish.h"
-#include "engine/backup.h"
-#include "util/buf.h"
-#include "util/ulid.h"
-
-#include <assert.h>
-#include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "memory.h"
 
 #define JOB_ULID   "01HXYZ0123456789ABCDEFGHJK"
 #define START_TIME ((time_ms)1795242628123)
-
-struct memory_object {
-    char name[65];
-    struct buf data;
-    bool finished;
-};
-
-struct memory_group {
-    char name[65];
-    bool committed;
-    struct memory_object objects[4];
-    size_t object_count;
-    struct memory_group *next;
-};
-
-struct fixture {
-    /* memory */
-    struct memory_group *groups;
-    int calls;   /* of the destination so far */
-    int fail_at; /* the call that fails, from 1; 0 = none */
-    int failing_errno;
-    int failures; /* calls that failed */
-    int destinations, puts, writers;
-    unsigned open_flags;
-    void (*after_commit)(void);
-    void (*in_payload_finish)(void);
-
-    /* script */
-    int (*script)(struct source_run *run, struct error *err);
-    int source_open_errno; /* open fails with it */
-    int sources_opened, sources, scripts_run;
-
-    /* tape */
-    struct buf tape; /* "start 10 50 95 succeed " */
-    enum job_state job_state;
-    char started_record[ULID_LEN + 1];
-    struct job_progress last_progress;
-    struct record record;
-    struct stats stats;
-    struct error why;
-    time_ms started_at, finished_at;
-    bool refuse_start, fail_progress, fail_succeed, fail_fail;
-
-    struct buf log;
-    struct store store;
-    struct repo repo;
-    struct cancel cancel;
-    struct job_store jobs;
-    struct clock clock;
-    time_ms now;
-    struct backup backup;
-    struct error err;
-};
-
-static struct fixture fx;
-
-/* ---- memory ---- */
-
-/* Objects may be written from a thread of the stream's, where a test cannot be ended by cmocka:
- * what is called there uses assert(3). */
-
-struct memory_put {
-    struct put put;
-    struct memory_group *group;
-    bool writing;
-};
-
-struct memory_writer {
-    struct writer writer;
-    struct memory_put *put;
-    struct memory_object *object;
-    bool failed;
-};
-
-static const struct destination_kind memory_kind;
-
-/* Every call of the destination goes through here. */
-static int memory_step(const char *what, struct error *err)
-{
-    if (++fx.calls != fx.fail_at)
-        return 0;
-    fx.failures++;
-    return error_sys(err, SIDE_DESTINATION, fx.failing_errno, "memory: %s", what);
-}
-
-static struct memory_group *memory_find(const char *name)
-{
-    struct memory_group *g = fx.groups;
-
-    while (g && strcmp(g->name, name) != 0)
-        g = g->next;
-    return g;
-}
-
-static struct memory_object *memory_object_of(struct memory_group *g, const char *name)
-{
-    for (size_t i = 0; i < g->object_count; i++)
-        if (strcmp(g->objects[i].name, name) == 0)
-            return &g->objects[i];
-    return NULL;
-}
-
-static void memory_drop(struct memory_group *group)
-{
-    struct memory_group **at = &fx.groups;
-
-    while (*at != group)
-        at = &(*at)->next;
-    *at = group->next;
-    for (size_t i = 0; i < group->object_count; i++)
-        buf_release(&group->objects[i].data);
-    free(group);
-}
-
-static int memory_open(const struct settings *settings, unsigned flags, struct destination **out,
-                       struct error *err)
-{
-    assert_ptr_equal(settings, &fx.repo.settings);
-    fx.open_flags = flags;
-    if (memory_step("open", err) != 0)
-        return -1;
-    *out = xcalloc(1, sizeof **out);
-    (*out)->kind = &memory_kind;
-    fx.destinations++;
-    return 0;
-}
-
-static void memory_close(struct destination *d)
-{
-    if (!d)
-        return;
-    assert_int_equal(fx.puts, 0); /* all puts are freed before */
-    fx.destinations--;
-    free(d);
-}
-
-static int memory_put_begin(struct destination *d, const char *group, struct put **out,
-                            struct error *err)
-{
-    if (memory_step("put_begin", err) != 0)
-        return -1;
-    if (memory_find(group))
-        return error_sys(err, SIDE_DESTINATION, EEXIST, "memory: %s", group);
-    struct memory_put *p = xcalloc(1, sizeof *p);
-    p->put.destination = d;
-    p->group = xcalloc(1, sizeof *p->group);
-    snprintf(p->group->name, sizeof p->group->name, "%s", group);
-    p->group->next = fx.groups;
-    fx.groups = p->group;
-    fx.puts++;
-    *out = &p->put;
-    return 0;
-}
-
-static int memory_write(struct writer *writer, const void *data, size_t len, struct error *err)
-{
-    struct memory_writer *w = (struct memory_writer *)writer;
-
-    assert(!w->failed && !w->object->finished); /* after a failure only free is allowed */
-    w->failed = memory_step("write", err) != 0;
-    if (w->failed)
-        return -1;
-    buf_add(&w->object->data, data, len);
-    return 0;
-}
-
-static int memory_finish(struct writer *writer, struct error *err)
-{
-    struct memory_writer *w = (struct memory_writer *)writer;
-
-    assert(!w->failed);
-    if (fx.in_payload_finish && strcmp(w->object->name, ARCHIVE_PAYLOAD) == 0)
-        fx.in_payload_finish();
-    w->failed = memory_step("finish", err) != 0;
-    w->object->finished = !w->failed;
-    return w->failed ? -1 : 0;
-}
-
-static void memory_writer_free(struct writer *writer)
-{
-    struct memory_writer *w = (struct memory_writer *)writer;
-
-    w->put->writing = false;
-    fx.writers--;
-    free(w);
-}
-
-static int memory_put_object(struct put *put, const char *name, struct writer **out,
-                             struct error *err)
-{
-    static const struct writer_ops ops = {memory_write, memory_finish, memory_writer_free};
-    struct memory_put *p = (struct memory_put *)put;
-
-    assert_false(p->writing); /* one at a time */
-    if (memory_step("put_object", err) != 0)
-        return -1;
-    struct memory_group *g = p->group;
-    assert_in_range(g->object_count, 0, 3);
-    struct memory_object *o = &g->objects[g->object_count++];
-    snprintf(o->name, sizeof o->name, "%s", name);
-    struct memory_writer *w = xcalloc(1, sizeof *w);
-    w->writer.ops = &ops;
-    w->put = p;
-    w->object = o;
-    p->writing = true;
-    fx.writers++;
-    *out = &w->writer;
-    return 0;
-}
-
-static int memory_put_commit(struct put *put, struct error *err)
-{
-    struct memory_put *p = (struct memory_put *)put;
-
-    assert_false(p->writing);
-    for (size_t i = 0; i < p->group->object_count; i++)
-        assert_true(p->group->objects[i].finished);
-    if (memory_step("put_commit", err) != 0)
-        return -1;
-    p->group->committed = true;
-    if (fx.after_commit)
-        fx.after_commit();
-    return 0;
-}
-
-static void memory_put_free(struct put *put)
-{
-    struct memory_put *p = (struct memory_put *)put;
-
-    assert_false(p->writing);
-    if (!p->group->committed)
-        memory_drop(p->group);
-    fx.puts--;
-    free(p);
-}
-
-static const struct destination_kind memory_kind = {
-    .name = "memory",
-    .open = memory_open,
-    .close = memory_close,
-    .put_begin = memory_put_begin,
-    .put_object = memory_put_object,
-    .put_commit = memory_put_commit,
-    .put_free = memory_put_free,
-};
 
 /* ---- script ---- */
 
@@ -403,6 +140,21 @@ static void take_log(void *ctx, const char *line)
     buf_addf(ctx, "%s\n", line);
 }
 
+/* What the repo's section says; a second value takes the place of the first. */
+static inline void repo_says(const char *key, const char *value)
+{
+    struct settings *s = &fx.repo.settings;
+
+    for (struct setting_value *v = s->first; v; v = v->next)
+        if (strcmp(v->row->key, key) == 0) {
+            free(v->text);
+            v->text = xstrdup(value);
+            return;
+        }
+    settings_add(s, settings_row(s, key), xstrdup(value), 1);
+}
+
+/* The repo stores the stream as it is: most tests look at its bytes. */
 static int fixture_setup(void **state)
 {
     (void)state;
@@ -412,6 +164,8 @@ static int fixture_setup(void **state)
     snprintf(fx.repo.id, sizeof fx.repo.id, "main");
     fx.repo.store = &fx.store;
     fx.repo.kind = &memory_kind;
+    fx.repo.settings.rows[1] = archive_settings;
+    repo_says("compression", "none");
     fx.clock.now = tick;
     cancel_init(&fx.cancel);
     fx.backup = (struct backup){
@@ -432,6 +186,7 @@ static int fixture_teardown(void **state)
     (void)state;
     while (fx.groups)
         memory_drop(fx.groups);
+    settings_release(&fx.repo.settings);
     cancel_release(&fx.cancel);
     buf_release(&fx.tape);
     buf_release(&fx.log);
@@ -448,6 +203,7 @@ static inline enum job_state run(int (*script)(struct source_run *, struct error
     assert_int_equal(fx.destinations, 0);
     assert_int_equal(fx.puts, 0);
     assert_int_equal(fx.writers, 0);
+    assert_int_equal(fx.readings, 0);
     return state;
 }
 

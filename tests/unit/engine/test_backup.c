@@ -100,6 +100,8 @@ static void the_manifest_says_what_the_archive_is(void **state)
     assert_int_equal(m.content_bytes, 1000);
     assert_string_equal(m.compression, "none");
     assert_false(m.encrypted);
+    assert_int_equal(m.envelope, ENVELOPE_NONE);
+    assert_int_equal(m.compression_level, 0);
     assert_string_equal(m.key_ref, "");
     assert_string_equal(m.encryption_algorithm, "");
     assert_int_equal(m.payload_id_count, 2);

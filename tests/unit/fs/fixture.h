@@ -2,11 +2,12 @@
 /*
  * fixture.h - a tree over a real catalog and a real service whose workers are not started: jobs
  * stay where a test puts them. Two stores: app with the repos main and nas, and web with main.
- * Their archives are in memory, by name of the object, the same for every record.
+ * Their archives are in memory, with the same payload for every record.
  */
 #ifndef KEEPFS_TESTS_FS_FIXTURE_H
 #define KEEPFS_TESTS_FS_FIXTURE_H
 
+#include "archive/policy.h"
 #include "fs/handle.h"
 #include "fs/tree.h"
 #include "util/fsutil.h"
@@ -29,20 +30,39 @@
 
 /* ---- a destination in memory ---- */
 
-#define MANIFEST    "manifest_version: 2\n"
 #define PAYLOAD_IDS "id-1\nid-2\n"
 
 static struct {
-    const char *payload; /* what the repo has */
-    uint64_t claimed;    /* the size it says that it has */
-    uint64_t fails_at;   /* reads behind this fail */
-    int open;            /* destinations and objects */
+    const char *payload;  /* what the repo has */
+    struct digest stored; /* what manifests and records say of it */
+    uint64_t claimed;     /* the size it says that it has */
+    uint64_t fails_at;    /* reads behind this fail */
+    int open;             /* destinations and objects */
 } memory;
 
 struct memory_object {
     struct object object;
-    const char *data;
+    char *data;
 };
+
+/* The manifest of an archive of the store app; the caller frees it. */
+static inline char *memory_manifest(const char *record)
+{
+    struct manifest m = {.version = MANIFEST_V2,
+                         .created_at = 1800000000123,
+                         .store_id = "app",
+                         .store_kind = "sqlite",
+                         .stored = memory.stored,
+                         .content_bytes = memory.stored.size,
+                         .compression = "none"};
+    struct buf text = BUF_INIT;
+    struct error err;
+
+    snprintf(m.backup_id, sizeof m.backup_id, "%s", record);
+    if (manifest_write(&m, NULL, &text, &err) != 0)
+        fail_msg("%s", err.message);
+    return buf_steal(&text);
+}
 
 static const struct destination_kind memory_kind;
 
@@ -67,17 +87,16 @@ static void memory_close(struct destination *d)
 static int memory_open_object(struct destination *d, const char *group, const char *name,
                               struct object **out, struct error *err)
 {
-    const char *data = strcmp(name, "payload.bin") == 0     ? memory.payload
-                       : strcmp(name, "manifest.yaml") == 0 ? MANIFEST
-                                                            : PAYLOAD_IDS;
+    bool payload = strcmp(name, "payload.bin") == 0;
     struct memory_object *o = xcalloc(1, sizeof *o);
 
     (void)d;
-    (void)group;
     (void)err;
-    o->data = data;
+    o->data = payload                              ? xstrdup(memory.payload)
+              : strcmp(name, "manifest.yaml") == 0 ? memory_manifest(group)
+                                                   : xstrdup(PAYLOAD_IDS);
     o->object.kind = &memory_kind;
-    o->object.size = data == memory.payload ? memory.claimed : strlen(data);
+    o->object.size = payload ? memory.claimed : strlen(o->data);
     *out = &o->object;
     memory.open++;
     return 0;
@@ -85,8 +104,10 @@ static int memory_open_object(struct destination *d, const char *group, const ch
 
 static void memory_close_object(struct object *o)
 {
-    if (o)
-        memory.open--;
+    if (!o)
+        return;
+    memory.open--;
+    free(((struct memory_object *)o)->data);
     free(o);
 }
 
@@ -119,9 +140,15 @@ static const struct destination_kind memory_kind = {
 
 static void memory_holds(const char *payload)
 {
+    struct writer *w = digest_writer_new(NULL, &memory.stored);
+    struct error err;
+
     memory.payload = payload;
     memory.claimed = strlen(payload);
     memory.fails_at = UINT64_MAX;
+    assert_int_equal(writer_write(w, payload, strlen(payload), &err), 0);
+    assert_int_equal(writer_finish(w, &err), 0);
+    writer_free(w);
 }
 
 /* ---- the tree ---- */
@@ -143,11 +170,17 @@ static time_ms fixture_now(void *ctx)
     return ((struct fixture *)ctx)->now;
 }
 
+static inline void repo_says(struct repo *r, const char *key, const char *value)
+{
+    settings_add(&r->settings, settings_row(&r->settings, key), xstrdup(value), 0);
+}
+
 static void fixture_repo(struct repo *r, const struct store *store, const char *id)
 {
     static char place[] = "/backups/here";
 
     *r = (struct repo){.store = store, .kind = &memory_kind, .place = place};
+    r->settings.rows[1] = archive_settings;
     snprintf(r->id, sizeof r->id, "%s", id);
 }
 
@@ -209,6 +242,8 @@ static int fixture_teardown(void **state)
     service_free(f->service);
     catalog_close(f->catalog);
     settings_release(&f->config.settings);
+    for (size_t i = 0; i < sizeof f->repos / sizeof f->repos[0]; i++)
+        settings_release(&f->repos[i].settings);
     dir_clear(f->dir);
     rmdir(f->dir);
     free(f);
@@ -264,14 +299,15 @@ static inline void succeed_job(struct fixture *f, const char *job, const char *r
                        .store_kind = "sqlite",
                        .repo = "main",
                        .created_at = f->now + 1000,
-                       .size_bytes = memory.claimed,
-                       .content_bytes = memory.claimed,
-                       .manifest_bytes = strlen(MANIFEST)};
+                       .size_bytes = memory.stored.size,
+                       .content_bytes = memory.stored.size};
+    __attribute__((cleanup(free_charp))) char *manifest = memory_manifest(record);
     struct stats stats = {0};
     struct error err;
 
     memcpy(r.ulid, record, sizeof r.ulid);
-    memset(r.sha256, 'a', 64);
+    memcpy(r.sha256, memory.stored.sha256, sizeof r.sha256);
+    r.manifest_bytes = strlen(manifest);
     if (with_ids) {
         r.payload_id_count = 2;
         r.payload_ids_bytes = strlen(PAYLOAD_IDS);
@@ -355,5 +391,36 @@ static inline char *read_node(struct fixture *f, node_id node, uid_t uid, size_t
         assert_string_equal(text_, expected);                                                      \
         free(text_);                                                                               \
     } while (0)
+
+/* ---- handles ---- */
+
+static inline struct handle *open_as(struct fixture *f, uid_t uid, int flags, const char *path)
+{
+    struct handle *h;
+
+    assert_int_equal(handle_open(&f->tree, find(f, "%s", path).node, flags, uid, &h), 0);
+    return h;
+}
+
+/* 0 or the errno of an open, which is closed again. */
+static inline int open_errno(struct fixture *f, const char *path, int flags)
+{
+    struct handle *h;
+    int result = handle_open(&f->tree, find(f, "%s", path).node, flags, ME, &h);
+
+    if (result == 0)
+        handle_close(h);
+    return result;
+}
+
+/* What `uid` reads in last_error has `part` in it. */
+static inline void assert_last_error(struct fixture *f, uid_t uid, const char *part)
+{
+    char *text = read_node(f, find(f, "last_error").node, uid, NULL);
+
+    if (!strstr(text, part))
+        fail_msg("%s is not in %s", part, text);
+    free(text);
+}
 
 #endif

@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* handle.c: commands and their answers, texts, logs, payloads. */
+/* handle.c: commands and their answers, texts, logs. Archives are in test_handle_objects.c. */
 #include "fixture.h"
-
-#include <pthread.h>
-
-static struct handle *open_as(struct fixture *f, uid_t uid, int flags, const char *path)
-{
-    struct handle *h;
-
-    assert_int_equal(handle_open(&f->tree, find(f, "%s", path).node, flags, uid, &h), 0);
-    return h;
-}
 
 /* What write(2) would say: bytes taken, or minus the errno. */
 static int put(struct handle *h, const char *text)
@@ -50,15 +40,6 @@ static size_t job_count(struct fixture *f)
         if (catalog_job_at(f->catalog, row, &job, &err) != 0)
             return count;
     }
-}
-
-static void assert_last_error(struct fixture *f, uid_t uid, const char *part)
-{
-    char *text = read_node(f, find(f, "last_error").node, uid, NULL);
-
-    if (!strstr(text, part))
-        fail_msg("%s is not in %s", part, text);
-    free(text);
 }
 
 /* ---- ctl ---- */
@@ -323,16 +304,6 @@ static void cancel_of_a_finished_job_succeeds_and_changes_nothing(void **state)
 
 /* ---- opening ---- */
 
-static int open_errno(struct fixture *f, const char *path, int flags)
-{
-    struct handle *h;
-    int result = handle_open(&f->tree, find(f, "%s", path).node, flags, ME, &h);
-
-    if (result == 0)
-        handle_close(h);
-    return result;
-}
-
 static void only_ctl_and_cancel_open_for_writing(void **state)
 {
     struct fixture *f = *state;
@@ -429,141 +400,6 @@ static void a_log_grows_under_its_reader_also_from_before_its_first_line(void **
     assert_text(f, "one\ntwo\n", "jobs/%s/log", j.ulid);
 }
 
-/* ---- objects ---- */
-
-static void payload_path(struct fixture *f, const char *name, char path[64])
-{
-    char job[ULID_LEN + 1], record[ULID_LEN + 1];
-
-    make_record(f, job, record);
-    snprintf(path, 64, "records/%s/%s", record, name);
-}
-
-static void a_payload_is_read_in_slices(void **state)
-{
-    struct fixture *f = *state;
-    char path[64], text[64];
-    size_t got;
-
-    payload_path(f, "payload.bin", path);
-    struct handle *h = open_as(f, ME, O_RDONLY, path);
-    assert_int_equal(handle_mode(h), HANDLE_CACHED);
-    assert_int_equal(handle_read(h, text, 3, 4, &got), 0);
-    assert_int_equal(got, 3);
-    assert_memory_equal(text, "456", 3);
-    assert_int_equal(handle_read(h, text, sizeof text, 0, &got), 0);
-    assert_int_equal(got, 10);
-    assert_memory_equal(text, "0123456789", 10);
-    assert_int_equal(handle_read(h, text, sizeof text, 10, &got), 0);
-    assert_int_equal(got, 0);
-    assert_int_equal(handle_read(h, text, sizeof text, UINT64_MAX, &got), 0);
-    assert_int_equal(got, 0);
-    handle_close(h);
-}
-
-static void *read_slices(void *ctx)
-{
-    char text[16];
-    size_t got;
-
-    for (uint64_t i = 0; i < 2000; i++)
-        if (handle_read(ctx, text, 5, i % 5, &got) != 0 || got != 5 ||
-            text[0] != '0' + (char)(i % 5))
-            return "a slice is wrong";
-    return NULL;
-}
-
-static void one_open_payload_serves_several_readers(void **state)
-{
-    struct fixture *f = *state;
-    char path[64];
-    pthread_t threads[4];
-    void *complaint;
-
-    payload_path(f, "payload", path);
-    struct handle *h = open_as(f, ME, O_RDONLY, path);
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, read_slices, h), 0);
-    for (int i = 0; i < 4; i++) {
-        pthread_join(threads[i], &complaint);
-        assert_null(complaint);
-    }
-    handle_close(h);
-}
-
-static void an_archive_of_another_size_does_not_open(void **state)
-{
-    struct fixture *f = *state;
-    char path[64];
-
-    payload_path(f, "payload.bin", path);
-    memory.claimed = 9;
-    assert_int_equal(open_errno(f, path, O_RDONLY), EIO);
-    assert_last_error(f, ME, "errno EIO\npath records/");
-    assert_last_error(f, ME, "has 9 bytes and should have 10");
-    assert_last_error(f, ME + 1, "ok\n");
-    memory.claimed = 11;
-    assert_int_equal(open_errno(f, path, O_RDONLY), EIO);
-}
-
-static void an_archive_that_ends_early_or_fails_is_eio_not_eof(void **state)
-{
-    struct fixture *f = *state;
-    char path[64], text[64];
-    size_t got;
-
-    payload_path(f, "payload", path);
-    struct handle *h = open_as(f, ME, O_RDONLY, path);
-    memory.fails_at = 8;
-    assert_int_equal(handle_read(h, text, 6, 0, &got), 0);
-    assert_int_equal(handle_read(h, text, sizeof text, 0, &got), EIO);
-    assert_last_error(f, ME, "message the disk is gone\n");
-    handle_close(h);
-    memory_holds("0123");
-    memory.claimed = 10;
-    h = open_as(f, ME, O_RDONLY, path);
-    assert_int_equal(handle_read(h, text, 4, 0, &got), 0);
-    assert_int_equal(handle_read(h, text, sizeof text, 0, &got), EIO);
-    assert_last_error(f, ME, "ends at byte 4 of 10");
-    handle_close(h);
-}
-
-static void what_is_stored_differently_is_never_shown_as_payload(void **state)
-{
-    struct fixture *f = *state;
-    struct record r = {.store = "app",
-                       .store_kind = "sqlite",
-                       .repo = "main",
-                       .created_at = f->now,
-                       .size_bytes = 10,
-                       .content_bytes = 7};
-    struct error err;
-    bool adopted;
-    char path[64];
-
-    ulid_new(f->now, r.ulid);
-    memset(r.sha256, 'a', 64);
-    assert_int_equal(catalog_record_adopt(f->catalog, &r, &adopted, &err), 0);
-    snprintf(path, sizeof path, "records/%s/payload", r.ulid);
-    assert_int_equal(find(f, "%s", path).st.st_size, 7);
-    assert_int_equal(open_errno(f, path, O_RDONLY), EIO);
-    snprintf(path, sizeof path, "records/%s/payload.bin", r.ulid);
-    assert_int_equal(open_errno(f, path, O_RDONLY), 0);
-}
-
-/* The teardown checks that nothing of the destination is open. */
-static void what_is_still_open_is_closed_with_the_tree(void **state)
-{
-    struct fixture *f = *state;
-    char path[64];
-
-    payload_path(f, "payload", path);
-    open_as(f, ME, O_RDONLY, path);
-    open_as(f, ME, O_RDWR, "ctl");
-    open_as(f, ME, O_RDONLY, path);
-    assert_int_equal(memory.open, 4);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -584,12 +420,6 @@ int main(void)
         TREE_TEST(final_bytes_are_cached_and_live_ones_are_not),
         TREE_TEST(a_text_is_of_the_moment_of_its_open),
         TREE_TEST(a_log_grows_under_its_reader_also_from_before_its_first_line),
-        TREE_TEST(a_payload_is_read_in_slices),
-        TREE_TEST(one_open_payload_serves_several_readers),
-        TREE_TEST(an_archive_of_another_size_does_not_open),
-        TREE_TEST(an_archive_that_ends_early_or_fails_is_eio_not_eof),
-        TREE_TEST(what_is_stored_differently_is_never_shown_as_payload),
-        TREE_TEST(what_is_still_open_is_closed_with_the_tree),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "archive/publish.h"
+#include "archive/payload.h"
 #include "keepfs/destination.h"
 #include "keepfs/source.h"
 #include "service/internal.h"
@@ -109,6 +109,21 @@ static inline struct store *add_store(struct fixture *f, const char *id, size_t 
     return s;
 }
 
+/* A second value takes the place of the first; NULL takes it away. */
+static inline void repo_says(struct repo *r, const char *key, const char *value)
+{
+    struct settings *s = &r->settings, old = *s;
+
+    s->first = s->last = NULL;
+    for (struct setting_value *v = old.first; v; v = v->next)
+        if (strcmp(v->row->key, key) != 0)
+            settings_add(s, v->row, xstrdup(v->text), v->line);
+    if (value)
+        settings_add(s, settings_row(s, key), xstrdup(value), 1);
+    settings_release(&old);
+}
+
+/* Its archives are the stream itself unless a test says otherwise. */
 static inline struct repo *add_repo(struct fixture *f, struct store *s, const char *id)
 {
     struct repo *r = xcalloc(1, sizeof *r);
@@ -117,8 +132,10 @@ static inline struct repo *add_repo(struct fixture *f, struct store *s, const ch
     r->store = s;
     r->kind = destination_kind_find("local");
     r->settings.rows[0] = r->kind->settings;
+    r->settings.rows[1] = archive_settings;
     settings_add(&r->settings, settings_row(&r->settings, "path"),
                  xasprintf("%s/%s-%s", f->dir, s->id, id), 1);
+    repo_says(r, "compression", "none");
     r->place = r->kind->place(&r->settings);
     s->repos = xrealloc(s->repos, (s->repo_count + 1) * sizeof(struct repo *));
     s->repos[s->repo_count++] = r;
@@ -335,6 +352,31 @@ static inline bool exists(const char *path)
     struct stat st;
 
     return lstat(path, &st) == 0;
+}
+
+/* Makes a key of its own, whose reference `ref` gets. */
+static inline void make_key(struct fixture *f, const char *name, char ref[256])
+{
+    __attribute__((cleanup(free_charp))) char *path = path_in(f, "%s", name);
+    char bytes[KEY_BYTES + 1];
+
+    snprintf(bytes, sizeof bytes, "%-*s", KEY_BYTES, name);
+    write_file(path, bytes);
+    snprintf(ref, 256, "file:%s", path);
+}
+
+/* Runs that line of one job to its good end. The workers have been started. */
+static inline struct record back_up(struct fixture *f, const char *line)
+{
+    struct run_reply reply = run_ok(f, line);
+    struct record record;
+    struct error err;
+
+    wait_idle(f);
+    expect_state(f, reply.jobs[0].job, JOB_SUCCEEDED);
+    if (catalog_record_get(f->catalog, job_of(f, reply.jobs[0].job).record, &record, &err) != 0)
+        fail_msg("%s", err.message);
+    return record;
 }
 
 /* path_in() that frees itself at the end of the scope. */

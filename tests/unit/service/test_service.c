@@ -481,45 +481,6 @@ static void an_idle_service_stops(void **state)
     assert_true(service_stop(f->service, STOP_MS));
 }
 
-/* ---- reading archives ---- */
-
-static void an_archives_objects_are_read_by_name(void **state)
-{
-    struct fixture *f = *state;
-    struct service_object o;
-    struct record record;
-    struct error err;
-    char data[64] = "";
-
-    begin(f, "1", write_content);
-    run_ok(f, "a/one");
-    wait_idle(f);
-    assert_int_equal(catalog_record_latest(f->catalog, "a", "one", &record, &err), 0);
-    assert_int_equal(service_open_object(f->service, &record, ARCHIVE_PAYLOAD, &o, &err), 0);
-    assert_int_equal(o.object->size, strlen(CONTENT));
-    assert_int_equal(o.object->kind->pread(o.object, data, sizeof data, 4, &err),
-                     (ssize_t)strlen(CONTENT) - 4);
-    assert_string_equal(data, &CONTENT[4]);
-    service_close_object(&o);
-    service_close_object(&o); /* is empty by now */
-    assert_int_equal(service_open_object(f->service, &record, ARCHIVE_PAYLOAD_IDS, &o, &err), -1);
-    assert_int_equal(err.code, ERR_ARCHIVE_INCOMPLETE);
-    assert_null(o.destination);
-}
-
-static void a_record_of_a_repo_that_is_not_configured_cannot_be_read(void **state)
-{
-    struct fixture *f = *state;
-    struct record record = {.ulid = "01HXYZ0123456789ABCDEFGHJ1", .store = "a", .repo = "gone"};
-    struct service_object o;
-    struct error err;
-
-    fixture_open(f);
-    assert_int_equal(service_open_object(f->service, &record, ARCHIVE_PAYLOAD, &o, &err), -1);
-    assert_int_equal(err.code, ERR_DESTINATION_CONFIG_INVALID);
-    assert_non_null(strstr(err.message, "a/gone"));
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -543,8 +504,6 @@ int main(void)
         TEST(a_stop_interrupts_what_runs_and_what_waits),
         TEST(a_job_that_hangs_is_interrupted_and_stays_so),
         TEST(an_idle_service_stops),
-        TEST(an_archives_objects_are_read_by_name),
-        TEST(a_record_of_a_repo_that_is_not_configured_cannot_be_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

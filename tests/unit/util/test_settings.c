@@ -30,7 +30,23 @@ static const struct setting second_table[] = {
     {.key = "skip", .type = SETTING_TEXT, .flags = SETTING_REPEATABLE, .def = "none"},
     {.key = NULL},
 };
-static const struct settings tables = {.rows = {first_table, second_table}};
+/* Takes what begins with "on ". */
+static const char *seat_fault(const char *text)
+{
+    return strncmp(text, "on ", 3) == 0 ? NULL : "is no seat";
+}
+
+static const struct setting third_table[] = {
+    {.key = "seat", .type = SETTING_TEXT, .fault = seat_fault, .allowed = "on something"},
+    {.key = "secret",
+     .type = SETTING_TEXT,
+     .flags = SETTING_SECRET,
+     .fault = seat_fault,
+     .allowed = "on something"},
+    {.key = "hidden", .type = SETTING_PATH, .flags = SETTING_SECRET},
+    {.key = NULL},
+};
+static const struct settings tables = {.rows = {first_table, second_table, third_table}};
 
 static void assert_kept(const char *key, const char *text, const char *kept)
 {
@@ -150,6 +166,29 @@ static void words_are_listed_when_one_is_refused(void **state)
     assert_refused("colour", "blue", "colour = blue is not a word it takes; allowed: red, green");
 }
 
+static void a_text_may_have_a_judge_of_its_own(void **state)
+{
+    (void)state;
+    assert_kept("seat", "on a chair", "on a chair");
+    assert_refused("seat", "under it", "seat = under it is no seat; allowed: on something");
+    assert_refused("seat", "", "seat has no value; allowed: on something");
+}
+
+static void a_secret_is_never_repeated(void **state)
+{
+    (void)state;
+    assert_kept("secret", "on a chair", "on a chair");
+    assert_refused("secret", "0123456789abcdef",
+                   "secret = (its value is not repeated here) is no seat; allowed: on something");
+    assert_refused("secret", "", "secret has no value; allowed: on something");
+    assert_refused("hidden", "0123",
+                   "hidden = (its value is not repeated here) is not absolute; allowed: an "
+                   "absolute path without \"..\"");
+    assert_refused("hidden", "/0123/..",
+                   "hidden = (its value is not repeated here) has a \"..\" in it; allowed: an "
+                   "absolute path without \"..\"");
+}
+
 static void a_long_bad_value_does_not_hide_what_is_allowed(void **state)
 {
     (void)state;
@@ -224,6 +263,8 @@ int main(void)
         cmocka_unit_test(numbers_do_not_overflow),
         cmocka_unit_test(booleans_are_yes_or_no),
         cmocka_unit_test(words_are_listed_when_one_is_refused),
+        cmocka_unit_test(a_text_may_have_a_judge_of_its_own),
+        cmocka_unit_test(a_secret_is_never_repeated),
         cmocka_unit_test(a_long_bad_value_does_not_hide_what_is_allowed),
         cmocka_unit_test(getters_fall_back_to_the_default),
         cmocka_unit_test(getters_give_what_was_added),

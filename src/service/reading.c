@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reading.c - archives as the mount reads them: an object as it stands, or the payload.
+ *
+ * payload_ids are what others decide by, which of their data is still needed: all of them are
+ * checked against the manifest before the first is given. The manifest and payload.bin are given as
+ * they stand.
+ *
+ * A payload is opened through the same examination as any other way back: policy, key, MAC, sizes.
+ * Besides, the archive must be the one that the catalog knows: the sha256 of its manifest must be
+ * the record's. All payloads that are open share the service's frame cache.
+ */
+#include "service/internal.h"
+
+#include <string.h>
+
+/* Opens the place of the record's repo, which must still be in the configuration. */
+static int open_place(struct service *s, const struct record *record, const struct repo **out,
+                      struct destination **destination, struct error *err)
+{
+    const struct store *store = config_store(s->config, record->store);
+    const struct repo *repo = store ? store_repo(store, record->repo) : NULL;
+
+    if (!repo)
+        return error_set(err, ERR_DESTINATION_CONFIG_INVALID,
+                         "the repo %s/%s of record %s is not in the configuration any more",
+                         record->store, record->repo, record->ulid);
+    *out = repo;
+    return repo->kind->open(&repo->settings, 0, destination, err);
+}
+
+static int check_ids(const struct repo *repo, const struct record *record, struct destination *d,
+                     struct error *err)
+{
+    struct archive_policy policy = archive_policy_of(repo);
+    struct archive archive;
+
+    if (archive_examine(d, record->ulid, &policy, &archive, err) != 0)
+        return -1;
+    int result = archive_check_ids(&archive, err);
+    archive_release(&archive);
+    return result;
+}
+
+int service_open_object(struct service *s, const struct record *record, const char *name,
+                        struct service_object *out, struct error *err)
+{
+    const struct repo *repo;
+    struct service_object o = {0};
+
+    *out = o;
+    if (open_place(s, record, &repo, &o.destination, err) != 0)
+        return -1;
+    bool ids = strcmp(name, ARCHIVE_PAYLOAD_IDS) == 0;
+    if ((ids && check_ids(repo, record, o.destination, err) != 0) ||
+        archive_open(o.destination, record->ulid, name, &o.object, err) != 0) {
+        repo->kind->close(o.destination);
+        return -1;
+    }
+    o.size = o.object->size;
+    *out = o;
+    return 0;
+}
+
+static int examine_and_open(struct service *s, const struct repo *repo, const struct record *record,
+                            struct service_object *o, struct error *err)
+{
+    struct archive_policy policy = archive_policy_of(repo);
+    struct archive archive;
+
+    if (archive_examine(o->destination, record->ulid, &policy, &archive, err) != 0)
+        return -1;
+    int result;
+    if (strcmp(archive.manifest.stored.sha256, record->sha256) != 0)
+        result = error_set(err, ERR_INTEGRITY_FAILED,
+                           "another archive stands in the place of record %s: its manifest has "
+                           "another sha256",
+                           record->ulid);
+    else
+        result = payload_open(&archive, s->frames, true, &o->payload, err);
+    archive_release(&archive);
+    return result;
+}
+
+int service_open_payload(struct service *s, const struct record *record, struct service_object *out,
+                         struct error *err)
+{
+    const struct repo *repo;
+    struct service_object o = {0};
+
+    *out = o;
+    if (open_place(s, record, &repo, &o.destination, err) != 0)
+        return -1;
+    if (examine_and_open(s, repo, record, &o, err) != 0) {
+        repo->kind->close(o.destination);
+        return -1;
+    }
+    o.size = payload_size(o.payload);
+    o.checked = payload_checked(o.payload);
+    *out = o;
+    return 0;
+}
+
+ssize_t service_pread(struct service_object *o, void *buf, size_t len, uint64_t offset,
+                      struct error *err)
+{
+    return o->payload ? payload_pread(o->payload, buf, len, offset, err)
+                      : o->object->kind->pread(o->object, buf, len, offset, err);
+}
+
+void service_close_object(struct service_object *o)
+{
+    if (!o->destination)
+        return;
+    payload_close(o->payload);
+    if (o->object)
+        o->object->kind->close_object(o->object);
+    o->destination->kind->close(o->destination);
+    *o = (struct service_object){0};
+}
