@@ -37,8 +37,8 @@ struct archive {
 /*
  * Reads the manifest and judges, in this order: its form, that it is of `ulid`, the policy, the
  * key, the MAC, that all objects are there with their sizes. What is in them is not read, but for
- * the header and one frame of an envelope v1, which has no other way to tell its key. The archive is
- * released by the caller after success only.
+ * the header and one frame of an envelope v1, which has no other way to tell its key. The archive
+ * is released by the caller after success only.
  */
 int archive_examine(struct destination *d, const char *ulid, const struct archive_policy *policy,
                     struct archive *out, struct error *err);

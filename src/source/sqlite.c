@@ -370,10 +370,10 @@ static int copy_pages(struct copying *c, sqlite3_backup *backup, struct error *e
             return -1;
         if (rc == SQLITE_OK || rc == SQLITE_DONE) {
             int64_t now_left = sqlite3_backup_remaining(backup);
+            if (let_follow(c, c->pages - now_left, err) != 0)
+                return -1;
             c->run->ops->advance(c->run, (uint64_t)((left - now_left) * c->page_size));
             left = now_left;
-            if (let_follow(c, c->pages - left, err) != 0)
-                return -1;
         }
     } while (rc == SQLITE_OK || is_busy(rc));
     return rc == SQLITE_DONE ? 0 : step_error(c, rc, err);

@@ -5,6 +5,7 @@
  */
 #include "util/ulid.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,12 @@ static void increment(unsigned char id[BYTES])
 
 static void fill_random(unsigned char *p, size_t len)
 {
-    if (getrandom(p, len, 0) != (ssize_t)len) {
+    ssize_t n;
+
+    do
+        n = getrandom(p, len, 0);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)len) {
         fputs("keepfs: the kernel gives no randomness\n", stderr);
         abort();
     }

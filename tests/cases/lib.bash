@@ -143,7 +143,7 @@ wait_gone() { # PID
 
 # A zombie has gone: its parent, init, reaps it when it likes.
 is_gone() {
-    ! grep -q '^State:[[:space:]]*[A-WY]' "/proc/$1/status" 2>/dev/null
+    ! grep -q '^State:[[:space:]]*[A-WYt]' "/proc/$1/status" 2>/dev/null
 }
 
 stop() { # [SIGNAL]

@@ -40,7 +40,8 @@ struct base {
     uint64_t expected, advanced;
     size_t fail_at; /* the write that fails, counted from 1; 0 = none */
     size_t writes;
-    struct buf before[2]; /* of the database and its WAL, by base_remember */
+    _Atomic size_t streamed; /* bytes of payload, for whoever looks from another thread */
+    struct buf before[2];    /* of the database and its WAL, by base_remember */
     struct stat before_stat[2];
     /* Called the first time, then forgotten. */
     void (*on_id)(struct base *), (*on_advance)(struct base *), (*on_busy)(struct base *),
@@ -69,6 +70,7 @@ static inline int base_write(struct writer *w, const void *data, size_t len, str
     if (++b->writes == b->fail_at)
         return error_sys(err, SIDE_DESTINATION, ENOSPC, "the sink is full at write %zu", b->writes);
     buf_add(&b->payload, data, len);
+    b->streamed += len;
     return 0;
 }
 

@@ -165,6 +165,27 @@ static void a_slow_destination_does_not_keep_writers_waiting(void **state)
     assert_int_equal(payload_int(b, "SELECT count(*) FROM t"), 1);
 }
 
+/* One step of the copy has been made, and the next one waits until all of that is streamed. */
+static void await_first_step(struct base *b)
+{
+    const time_ms patience = clock_monotonic() + 60000;
+
+    while (b->streamed < 16 << 20 && clock_monotonic() < patience)
+        ;
+    assert_true(b->streamed >= 16 << 20);
+}
+
+static void what_is_streamed_while_the_copy_goes_on_is_the_database(void **state)
+{
+    struct base *b = *state;
+
+    base_sql(
+        b, "CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES(1, randomblob(4e7));");
+    b->on_advance = await_first_step;
+    base_backup(b);
+    base_payload_is(b, b->path);
+}
+
 /* ---- locks ---- */
 
 static struct app holder;
@@ -285,6 +306,7 @@ int main(void)
         CASE(a_writer_in_wal_mode_commits_during_the_copy),
         CASE(a_writer_in_delete_mode_waits_during_the_copy),
         CASE(a_slow_destination_does_not_keep_writers_waiting),
+        CASE(what_is_streamed_while_the_copy_goes_on_is_the_database),
         CASE(a_lock_is_waited_for),
         CASE(a_lock_in_wal_mode_is_waited_for),
         CASE(a_lock_held_past_busy_timeout_fails_and_says_so),
