@@ -6,6 +6,7 @@
 #include "archive/policy.h"
 #include "config.h"
 #include "extract.h"
+#include "fsck.h"
 #include "keepfs/destination.h"
 #include "keepfs/source.h"
 #include "mount.h"
@@ -144,6 +145,24 @@ static int run_check(int argc, char **argv)
     return 0;
 }
 
+/* ---- fsck ---- */
+
+static int run_fsck(int argc, char **argv)
+{
+    static const struct option options[] = {{"deep", no_argument, NULL, 'd'}, {0}};
+    struct fsck_options out = {0};
+
+    for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;)
+        if (c == 'd')
+            out.deep = true;
+        else
+            return usage_error(argv[0], "the option is --deep");
+    if (argc - optind != 1)
+        return usage_error(argv[0], "it takes CONFIG");
+    out.config = argv[optind];
+    return fsck_run(&out);
+}
+
 /* ---- extract, verify ---- */
 
 static int parse_bytes(const char *command, const char *text, uint64_t *out)
@@ -234,6 +253,9 @@ static const struct command commands[] = {
     {"mount", "CONFIG MOUNTPOINT [-f] [-o OPTIONS]",
      "mount the backups of CONFIG; -f stays in the foreground and logs to stderr", run_mount},
     {"check", "CONFIG", "say what is wrong with CONFIG, all of it", run_check},
+    {"fsck", "CONFIG [--deep]",
+     "say where catalog, repos and archives do not agree, writing nothing; --deep reads every byte",
+     run_fsck},
     {"extract", "ARCHIVE_DIR [--key REF]... [--allow-v1] [--offset N] [--length N]",
      "write what an archive holds to stdout, decrypted and decompressed; REF is env:NAME or "
      "file:/path",

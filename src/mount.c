@@ -39,6 +39,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Of the two seconds that stopping may take; the rest is for unmounting. */
@@ -138,6 +139,20 @@ static int check_state_owner(const char *state, struct error *err)
     return 0;
 }
 
+/* fsck asks by a shared lock of some microseconds whether a keepfs runs: that is not worth a
+ * refusal. */
+static int lock_state(int fd)
+{
+    const struct timespec breath = {.tv_nsec = 10 * 1000000};
+
+    for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        if (errno != EWOULDBLOCK || tries == 5)
+            return -1;
+        nanosleep(&breath, NULL);
+    }
+    return 0;
+}
+
 static int claim_state(struct daemon *d, struct error *err)
 {
     const char *state = d->config->state;
@@ -151,7 +166,7 @@ static int claim_state(struct daemon *d, struct error *err)
     d->state_lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (d->state_lock < 0)
         return error_sys(err, SIDE_STATE, errno, "%s", path);
-    if (flock(d->state_lock, LOCK_EX | LOCK_NB) != 0) {
+    if (lock_state(d->state_lock) != 0) {
         ssize_t n = pread(d->state_lock, owner, sizeof owner - 1, 0);
         owner[n > 0 ? n : 0] = '\0';
         owner[strcspn(owner, "\n")] = '\0';

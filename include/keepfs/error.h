@@ -70,6 +70,8 @@
     X(ERR_ENCRYPTION_REQUIRED, "encryption_required", 67,                                          \
       "the archive is less protected than its repo asks for: do not trust it, or lower the "       \
       "repo's min_envelope if you know why")                                                       \
+    X(ERR_REPAIRABLE, "repairable", 70, "start keepfs, or restart it: it repairs this by itself")  \
+    X(ERR_DAMAGED, "damaged", 71, "see `keepfs fsck CONFIG`: this needs a decision of yours")      \
     X(ERR_CONFIG_INVALID, "config_invalid", 3, "correct the configuration; see `keepfs check`")    \
     X(ERR_USAGE, "usage", 2, "see `keepfs --help`")                                                \
     X(ERR_INTERNAL, "internal", 1, "see the log of keepfs; if it persists, report it")

@@ -396,21 +396,25 @@ static int end_deletion(struct destination *d, const char *ulid, bool *removed, 
     return 0;
 }
 
-static int sweep_group(struct destination *d, const struct archive_group *g, archive_swept_fn swept,
-                       void *ctx, struct error *err)
+static int sweep_group(struct destination *d, const struct archive_group *g,
+                       const struct archive_sweep_ops *ops, void *ctx, struct error *err)
 {
     bool removed = true;
+
+    if (!g->partial && ops->keep(ctx, g->ulid))
+        return 0;
     int result =
         g->partial ? d->kind->discard(d, g->ulid, err) : end_deletion(d, g->ulid, &removed, err);
 
     if (result == 0 && removed)
-        swept(ctx, g->ulid, g->partial);
+        ops->swept(ctx, g->ulid, g->partial);
     return result;
 }
 
 /* A group that holds files of somebody else stays, and must not keep the others from being swept;
  * it is what is reported then. Any other failure ends the sweep. */
-int archive_sweep(struct destination *d, archive_swept_fn swept, void *ctx, struct error *err)
+int archive_sweep(struct destination *d, const struct archive_sweep_ops *ops, void *ctx,
+                  struct error *err)
 {
     struct inventory inv;
     struct error e;
@@ -418,7 +422,7 @@ int archive_sweep(struct destination *d, archive_swept_fn swept, void *ctx, stru
     bool go_on = result == 0;
 
     for (size_t i = 0; go_on && i < inv.count; i++) {
-        if (inv.groups[i].complete || sweep_group(d, &inv.groups[i], swept, ctx, &e) == 0)
+        if (inv.groups[i].complete || sweep_group(d, &inv.groups[i], ops, ctx, &e) == 0)
             continue;
         *err = e;
         result = -1;

@@ -73,8 +73,14 @@ void archive_list_free(struct archive_list *list);
 
 int archive_delete(struct destination *d, const char *ulid, struct error *err);
 
-/* Called for each thing removed, for the log. */
-typedef void (*archive_swept_fn)(void *ctx, const char *ulid, bool partial);
-int archive_sweep(struct destination *d, archive_swept_fn swept, void *ctx, struct error *err);
+struct archive_sweep_ops {
+    /* Is this archive known to be a good one, that nobody has begun to delete? Then a group without
+     * its manifest is damage, and stays for a person to look at. */
+    bool (*keep)(void *ctx, const char *ulid);
+    /* Called for each thing removed, for the log. */
+    void (*swept)(void *ctx, const char *ulid, bool partial);
+};
+int archive_sweep(struct destination *d, const struct archive_sweep_ops *ops, void *ctx,
+                  struct error *err);
 
 #endif

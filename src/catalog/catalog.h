@@ -34,6 +34,21 @@ struct catalog;
 struct catalog *catalog_open(const char *path, struct error *err);
 void catalog_close(struct catalog *c); /* NULL is fine */
 
+/*
+ * Opens it to look, also beside a daemon that uses it: nothing is made, migrated, recovered or
+ * written back, and nobody waits for it. ERR_NOT_FOUND if there is no catalog yet; one of an older
+ * schema is ERR_STATE_UNAVAILABLE. Functions that change something fail.
+ *
+ * It is for a moment: a daemon that starts while a look is under way may change the file below it,
+ * and while it recovers what a dead one left, nobody else can read. What then is read or fails says
+ * nothing. So open, read, close; and what fails or looks wrong is looked at again by another open.
+ */
+struct catalog *catalog_open_look(const char *path, struct error *err);
+/* SQLite's own check of every page, index and reference: `fault` is called with a sentence for each
+ * thing that is wrong, up to some twenty; it must not call the catalog. */
+int catalog_integrity(struct catalog *c, void (*fault)(void *ctx, const char *text), void *ctx,
+                      struct error *err);
+
 /* ---- jobs ---- */
 
 /*
@@ -102,6 +117,18 @@ int catalog_record_latest(struct catalog *c, const char *store, const char *repo
 int catalog_records_missing(struct catalog *c, const char *store, const char *repo,
                             char (*ids)[ULID_LEN + 1], size_t count, size_t *missing,
                             struct error *err);
+
+/* A record's row whatever its state, for whoever compares rows with archives. */
+enum record_state { RECORD_GOOD, RECORD_MISSING, RECORD_DELETING };
+int catalog_record_find(struct catalog *c, const char *ulid, struct record *out,
+                        enum record_state *state, struct error *err);
+/* The good records of a repo, by one statement. */
+typedef void (*catalog_record_fn)(void *ctx, const struct record *r);
+int catalog_records_of_repo(struct catalog *c, const char *store, const char *repo,
+                            catalog_record_fn fn, void *ctx, struct error *err);
+/* How many records there are of each repo that has any, configured or not. */
+typedef void (*catalog_count_fn)(void *ctx, const char *store, const char *repo, size_t records);
+int catalog_records_count(struct catalog *c, catalog_count_fn fn, void *ctx, struct error *err);
 
 /* ---- stores and repos: rows of the configuration, so that each has an inode ---- */
 

@@ -13,6 +13,15 @@
  * Every transaction starts IMMEDIATE: whatever else has the file open (an operator's sqlite3
  * shell) is waited for at BEGIN, where the busy timeout works, and never met half way.
  *
+ * A look from outside the daemon must leave nothing, and SQLite makes a -shm or a -wal for whoever
+ * just reads. What stands beside the file says which way it does not:
+ *
+ *   no -wal          whoever had it open has closed it, and all is in the file: immutable
+ *   -wal and -shm    it is open, or its last user died: locks of readers only; the -shm is not
+ *                    written, and not even believed if nobody has it open
+ *   -wal alone       its last user died and the -shm was lost: an index of the -wal in memory,
+ * which SQLite keeps for a connection that shares the file with nobody
+ *
  * A kill at any point leaves committed transactions and nothing of others: that is SQLite's part,
  * with synchronous=FULL. The new file's directory entry is ours.
  */
@@ -21,6 +30,7 @@
 #include "util/fsutil.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -28,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* How long a write waits for another process's lock, with the mutex held: an operator's shell may
  * have the database open, and must not stop the mount. */
@@ -261,12 +272,10 @@ static int set_option(struct catalog *c, int option, int value, struct error *er
     return rc == SQLITE_OK ? 0 : db_fail(c, rc, err);
 }
 
-static int connect_file(struct catalog *c, struct error *err)
+static int connect_file(struct catalog *c, const char *name, int flags, struct error *err)
 {
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-
     errno = 0;
-    int rc = sqlite3_open_v2(c->path, &c->sqlite, flags, NULL);
+    int rc = sqlite3_open_v2(name, &c->sqlite, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc != SQLITE_OK)
         return db_fail(c, rc, err);
     sqlite3_extended_result_codes(c->sqlite, 1);
@@ -331,17 +340,111 @@ static int prepare(struct catalog *c, struct error *err)
     return 0;
 }
 
-struct catalog *catalog_open(const char *path, struct error *err)
+static struct catalog *catalog_new(const char *path)
 {
     struct catalog *c = xcalloc(1, sizeof *c);
 
     c->path = xstrdup(path);
     pthread_mutex_init(&c->lock, NULL);
-    if (make_file(path, err) == 0 && connect_file(c, err) == 0 && schema_check(c, err) == 0 &&
-        configure(c, err) == 0 && schema_apply(c, err) == 0 && prepare(c, err) == 0)
+    return c;
+}
+
+struct catalog *catalog_open(const char *path, struct error *err)
+{
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    struct catalog *c = catalog_new(path);
+
+    if (make_file(path, err) == 0 && connect_file(c, path, flags, err) == 0 &&
+        schema_check(c, err) == 0 && configure(c, err) == 0 && schema_apply(c, err) == 0 &&
+        prepare(c, err) == 0)
         return c;
     catalog_close(c);
     return NULL;
+}
+
+/* ---- looking ---- */
+
+static bool stands_beside(const char *path, const char *suffix)
+{
+    __attribute__((cleanup(free_charp))) char *name = xasprintf("%s%s", path, suffix);
+
+    return access(name, F_OK) == 0;
+}
+
+static void add_uri_path(struct buf *uri, const char *path)
+{
+    for (; *path; path++)
+        if (isalnum((unsigned char)*path) || strchr("/._-", *path))
+            buf_add(uri, path, 1);
+        else
+            buf_addf(uri, "%%%02X", (unsigned char)*path);
+}
+
+static int connect_to_look(struct catalog *c, struct error *err)
+{
+    bool wal = stands_beside(c->path, "-wal"), shm = stands_beside(c->path, "-shm");
+    struct buf uri = BUF_INIT;
+    struct stat st;
+
+    if (stat(c->path, &st) != 0) {
+        if (errno == ENOENT)
+            return db_not_found(err, "there is no state database %s yet", c->path);
+        return error_sys(err, SIDE_STATE, errno, "cannot open the state database %s", c->path);
+    }
+    buf_adds(&uri, "file:");
+    add_uri_path(&uri, c->path);
+    buf_adds(&uri, !wal ? "?immutable=1" : shm ? "?readonly_shm=1" : "?vfs=unix-none");
+    int result = connect_file(c, uri.data, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, err);
+    buf_release(&uri);
+    if (result == 0 && wal && !shm)
+        result = db_execute(c, "PRAGMA locking_mode = EXCLUSIVE", err);
+    return result;
+}
+
+struct catalog *catalog_open_look(const char *path, struct error *err)
+{
+    struct catalog *c = catalog_new(path);
+
+    if (connect_to_look(c, err) == 0 && schema_check(c, err) == 0 &&
+        db_execute(c, pragmas, err) == 0 && schema_look(c, err) == 0 && prepare(c, err) == 0)
+        return c;
+    catalog_close(c);
+    return NULL;
+}
+
+typedef void (*fault_fn)(void *ctx, const char *text);
+
+/* Each row but "ok" is a fault. */
+static int run_check(struct catalog *c, const char *pragma, fault_fn fault, void *ctx,
+                     struct error *err)
+{
+    sqlite3_stmt *s = NULL;
+
+    errno = 0;
+    int rc = sqlite3_prepare_v2(c->sqlite, pragma, -1, &s, NULL);
+    while (rc == SQLITE_OK || rc == SQLITE_ROW) {
+        rc = sqlite3_step(s);
+        if (rc != SQLITE_ROW)
+            break;
+        const char *text = (const char *)sqlite3_column_text(s, 0);
+        if (text && strcmp(text, "ok") != 0)
+            fault(ctx, text);
+    }
+    int result = rc == SQLITE_DONE ? 0 : db_fail(c, rc, err);
+    sqlite3_finalize(s);
+    return result;
+}
+
+int catalog_integrity(struct catalog *c, fault_fn fault, void *ctx, struct error *err)
+{
+    static const char references[] = "SELECT 'a row (' || coalesce(rowid, '') || ') of ' || "
+                                     "\"table\" || ' refers to a row of ' || parent ||"
+                                     " ' that is not there' FROM pragma_foreign_key_check LIMIT 20";
+
+    DB_HOLD(c);
+    if (run_check(c, "PRAGMA integrity_check(20)", fault, ctx, err) != 0)
+        return -1;
+    return run_check(c, references, fault, ctx, err);
 }
 
 void catalog_close(struct catalog *c)

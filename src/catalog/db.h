@@ -58,6 +58,9 @@ enum db_sql {
     SQL_RECORD_LATEST_OF_STORE,
     SQL_RECORD_LATEST_OF_REPO,
     SQL_RECORDS_MISSING,
+    SQL_RECORD_FIND,
+    SQL_RECORDS_OF_REPO,
+    SQL_RECORDS_COUNT,
 
     SQL_STORE_FIND,
     SQL_STORE_INSERT,
@@ -132,6 +135,9 @@ int db_not_found(struct error *err, const char *fmt, ...) __attribute__((format(
 int schema_check(struct catalog *c, struct error *err);
 /* Brings it to the newest version and makes the TEMP tables. */
 int schema_apply(struct catalog *c, struct error *err);
+/* The TEMP tables for a connection that changes nothing: the file must have the newest version.
+ * ERR_NOT_FOUND if nothing is in it yet. */
+int schema_look(struct catalog *c, struct error *err);
 
 /* ---- records.c, for jobs.c ---- */
 

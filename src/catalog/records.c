@@ -4,8 +4,8 @@
  *
  * A record's row follows its archive: it comes with the job that made it or by adoption, goes
  * `missing` when a complete listing of its repo does not have it, and comes back, in the same row,
- * when it is adopted again. Only good rows are read. A row that is being deleted is never brought
- * back: its archive is on its way out.
+ * when it is adopted again. Only good rows are read, but for catalog_record_find. A row that is
+ * being deleted is never brought back: its archive is on its way out.
  *
  * The job of a record is the one whose `record` names it; see schema.c.
  *
@@ -20,12 +20,15 @@
 #include <assert.h>
 #include <string.h>
 
-#define RECORD_SELECT                                                                              \
-    "SELECT r.id, r.ulid, r.store, r.store_kind, r.repo, r.created_at, r.size_bytes,"              \
+#define RECORD_COLUMNS                                                                             \
+    "r.id, r.ulid, r.store, r.store_kind, r.repo, r.created_at, r.size_bytes,"                     \
     " r.content_bytes, r.sha256, r.manifest_bytes, r.payload_id_count, r.payload_ids_bytes,"       \
-    " j.ulid, j.id"                                                                                \
-    " FROM records r LEFT JOIN jobs j ON j.record = r.ulid"                                        \
-    " WHERE r.state = 'good' AND "
+    " j.ulid, j.id"
+#define RECORD_FROM " FROM records r LEFT JOIN jobs j ON j.record = r.ulid WHERE "
+
+#define RECORD_SELECT "SELECT " RECORD_COLUMNS RECORD_FROM "r.state = 'good' AND "
+/* Of any state, with the state's word behind the columns. */
+#define RECORD_SELECT_ANY "SELECT " RECORD_COLUMNS ", r.state" RECORD_FROM
 
 /* A minute's tolerance is for clocks that are being set. */
 #define NOT_AHEAD "n.created_at <= (CAST(strftime('%s', 'now') AS INTEGER) + 60) * 1000"
@@ -57,6 +60,11 @@ const struct db_text record_sql[] = {
     {SQL_RECORDS_MISSING, "UPDATE records INDEXED BY records_of_repo SET state = 'missing'"
                           " WHERE store = ?1 AND repo = ?2 AND state = 'good'"
                           " AND ulid NOT IN (SELECT value FROM json_each(?3))"},
+    {SQL_RECORD_FIND, RECORD_SELECT_ANY "r.ulid = ?1"},
+    {SQL_RECORDS_OF_REPO, RECORD_SELECT "r.store = ?1 AND r.repo = ?2"},
+    {SQL_RECORDS_COUNT, "SELECT store, repo, count(*) FROM records INDEXED BY records_of_repo"
+                        " WHERE state = 'good'"
+                        " GROUP BY store, repo ORDER BY store, repo"},
     {0, NULL},
 };
 
@@ -65,7 +73,8 @@ static uint64_t column_size(sqlite3_stmt *s, int i)
     return (uint64_t)sqlite3_column_int64(s, i);
 }
 
-static void read_record(sqlite3_stmt *s, struct record *out)
+/* How many columns it has taken. */
+static int read_record(sqlite3_stmt *s, struct record *out)
 {
     int i = 0;
 
@@ -84,7 +93,22 @@ static void read_record(sqlite3_stmt *s, struct record *out)
     out->payload_ids_bytes = column_size(s, i++);
     db_column_text(s, i++, out->job, sizeof out->job);
     out->job_row = sqlite3_column_int64(s, i++);
-    assert(i == sqlite3_column_count(s));
+    return i;
+}
+
+static int read_record_any(struct catalog *c, sqlite3_stmt *s, struct record *out,
+                           enum record_state *state, struct error *err)
+{
+    static const char *const words[] = {"good", "missing", "deleting"};
+    char word[16];
+
+    db_column_text(s, read_record(s, out), word, sizeof word);
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(word, words[i]) == 0) {
+            *state = (enum record_state)i;
+            return 0;
+        }
+    return db_unusable(c, "a record has an unknown state", err);
 }
 
 /* 1, 0 if there is no such row, -1. */
@@ -229,4 +253,51 @@ int catalog_records_missing(struct catalog *c, const char *store, const char *re
     if (result == 0)
         *missing = (size_t)sqlite3_changes(c->sqlite);
     return result;
+}
+
+/* ---- rows of any state ---- */
+
+int catalog_record_find(struct catalog *c, const char *ulid, struct record *out,
+                        enum record_state *state, struct error *err)
+{
+    DB_HOLD(c);
+    DB_STATEMENT(s, c, SQL_RECORD_FIND);
+
+    db_bind_text(s, 1, ulid);
+    int found = db_row(c, s, err);
+    if (found == 0)
+        return db_not_found(err, "there is no record %s", ulid);
+    return found == 1 ? read_record_any(c, s, out, state, err) : -1;
+}
+
+int catalog_records_of_repo(struct catalog *c, const char *store, const char *repo,
+                            catalog_record_fn fn, void *ctx, struct error *err)
+{
+    DB_HOLD(c);
+    DB_STATEMENT(s, c, SQL_RECORDS_OF_REPO);
+    struct record record;
+    int more;
+
+    db_bind_text(s, 1, store);
+    db_bind_text(s, 2, repo);
+    while ((more = db_row(c, s, err)) == 1) {
+        read_record(s, &record);
+        fn(ctx, &record);
+    }
+    return more;
+}
+
+int catalog_records_count(struct catalog *c, catalog_count_fn fn, void *ctx, struct error *err)
+{
+    DB_HOLD(c);
+    DB_STATEMENT(s, c, SQL_RECORDS_COUNT);
+    int more;
+
+    while ((more = db_row(c, s, err)) == 1) {
+        char store[LIMIT_ID + 1], repo[LIMIT_ID + 1];
+        db_column_text(s, 0, store, sizeof store);
+        db_column_text(s, 1, repo, sizeof repo);
+        fn(ctx, store, repo, (size_t)sqlite3_column_int64(s, 2));
+    }
+    return more;
 }

@@ -125,6 +125,8 @@ static int check_version(struct catalog *c, int version, struct error *err)
 {
     char reason[128];
 
+    if (version < 0)
+        return db_unusable(c, "its schema version is negative", err);
     if (version <= VERSION)
         return 0;
     snprintf(reason, sizeof reason,
@@ -179,5 +181,18 @@ int schema_apply(struct catalog *c, struct error *err)
             return -1;
         }
     }
+    return db_execute(c, temp_tables, err);
+}
+
+int schema_look(struct catalog *c, struct error *err)
+{
+    int version = 0;
+
+    if (read_int(c, "PRAGMA user_version", &version, err) != 0)
+        return -1;
+    if (version == 0)
+        return db_not_found(err, "the state database %s is empty", c->path);
+    if (version < VERSION)
+        return db_unusable(c, "it was written by an older keepfs; the next start updates it", err);
     return db_execute(c, temp_tables, err);
 }

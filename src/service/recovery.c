@@ -76,9 +76,33 @@ static void adopt(struct service *s, struct destination *d, const struct repo *r
 
 /* ---- one repo ---- */
 
+/* The repo being swept. */
+struct sweep {
+    struct catalog *catalog;
+    const struct repo *repo;
+};
+
+/* A deletion takes the record first. So an archive with a record, listed or missing, has lost its
+ * manifest in some other way, and its payload is all that there is. */
+static bool has_record(void *ctx, const char *ulid)
+{
+    const struct sweep *s = ctx;
+    enum record_state state;
+    struct record record;
+    struct error err;
+
+    if (catalog_record_find(s->catalog, ulid, &record, &state, &err) == 0
+            ? state == RECORD_DELETING
+            : err.code == ERR_NOT_FOUND)
+        return false;
+    log_warn("%s/%s: archive %s has lost its manifest; its payload is left where it is",
+             s->repo->store->id, s->repo->id, ulid);
+    return true;
+}
+
 static void say_swept(void *ctx, const char *ulid, bool partial)
 {
-    const struct repo *repo = ctx;
+    const struct repo *repo = ((const struct sweep *)ctx)->repo;
 
     log_info("%s/%s: removed %s archive %s", repo->store->id, repo->id,
              partial ? "half-written" : "half-deleted", ulid);
@@ -115,9 +139,11 @@ static int reconcile_rows(struct service *s, struct destination *d, const struct
 
 static int reconcile(struct service *s, struct destination *d, struct repo *repo, struct error *err)
 {
+    static const struct archive_sweep_ops ops = {.keep = has_record, .swept = say_swept};
+    struct sweep sweep = {.catalog = s->catalog, .repo = repo};
     struct archive_list list;
 
-    if (archive_sweep(d, say_swept, repo, err) != 0)
+    if (archive_sweep(d, &ops, &sweep, err) != 0)
         log_warn("%s/%s: leftovers are not removed: %s", repo->store->id, repo->id, err->message);
     if (archive_list(d, &list, err) != 0)
         return -1;

@@ -15,8 +15,9 @@ declare -gA MAY=(
     [service]="stream archive engine catalog config.h"
     [fs]="service archive catalog config.h"
     [config]="config archive"
-    [main]="config.h mount.h extract.h archive"
+    [main]="config.h mount.h extract.h fsck.h archive"
     [extract]="extract.h archive stream"
+    [fsck]="fsck.h fsck_internal.h catalog archive stream config.h"
     [mount]="mount.h fs service archive catalog config.h"
 )
 
@@ -39,6 +40,7 @@ room_of() { # FILE
     src/config*) echo config ;;
     src/main.c) echo main ;;
     src/extract.*) echo extract ;;
+    src/fsck*) echo fsck ;;
     src/mount.*) echo mount ;;
     esac
 }

@@ -141,9 +141,10 @@ wait_gone() { # PID
     await is_gone "$1"
 }
 
-# A zombie has gone: its parent, init, reaps it when it likes.
+# A zombie has gone: its parent, init, reaps it when it likes. But its files are closed only when its
+# last thread has ended.
 is_gone() {
-    ! grep -q '^State:[[:space:]]*[A-WYt]' "/proc/$1/status" 2>/dev/null
+    ! grep -q '^State:[[:space:]]*[A-WYt]' "/proc/$1"/task/*/status 2>/dev/null
 }
 
 stop() { # [SIGNAL]

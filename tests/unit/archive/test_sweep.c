@@ -191,6 +191,26 @@ static void a_sweep_removes_leftovers_of_archives_and_nothing_else(void **state)
     d->kind->close(d);
 }
 
+static void what_is_known_to_be_good_is_kept_without_its_manifest(void **state)
+{
+    struct place *place = *state;
+    struct destination *d = place_open(place, DESTINATION_CREATE);
+    struct buf swept = BUF_INIT;
+    struct error err = {0};
+
+    publish_ok(d, ULID_1);
+    litter(place, d);
+    fixture_kept = ULID_2;
+    assert_int_equal(sweep(d, &swept, &err), 0);
+    assert_string_equal(buf_text(&swept), ULID_4 "? ");
+    assert_true(place_has(place, ULID_2));
+    fixture_kept = "";
+    assert_int_equal(sweep(d, &swept, &err), 0);
+    assert_string_equal(buf_text(&swept), ULID_2 " ");
+    buf_release(&swept);
+    d->kind->close(d);
+}
+
 static void a_put_under_way_is_never_swept(void **state)
 {
     struct destination *d = place_open(*state, DESTINATION_CREATE);
@@ -332,6 +352,7 @@ int main(void)
         publish_test(files_of_others_are_not_deleted_with_an_archive),
         publish_test(a_crash_at_each_step_of_delete_lists_no_half_archive),
         publish_test(a_sweep_removes_leftovers_of_archives_and_nothing_else),
+        publish_test(what_is_known_to_be_good_is_kept_without_its_manifest),
         publish_test(a_put_under_way_is_never_swept),
         publish_test(after_a_doubt_nothing_is_swept),
         publish_test(the_first_failure_ends_a_sweep),

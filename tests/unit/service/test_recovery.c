@@ -448,6 +448,25 @@ static void half_written_and_half_deleted_archives_are_removed(void **state)
     assert_true(has_record(f, ULID_1));
 }
 
+/* A deletion would have taken the record first. What is left of the archive is all there is: no
+ * start may remove it, the next one neither, by which time the record is not listed any more. */
+static void an_archive_that_lost_its_manifest_keeps_its_payload(void **state)
+{
+    struct fixture *f = *state;
+
+    publish(f, "app", "main", ULID_1);
+    fixture_recover(f);
+    assert_true(has_record(f, ULID_1));
+    SCOPED_PATH(manifest, f, "app-main/" ULID_1 "/manifest.yaml");
+    SCOPED_PATH(payload, f, "app-main/" ULID_1 "/payload.bin");
+    assert_int_equal(unlink(manifest), 0);
+    restart(f);
+    assert_false(has_record(f, ULID_1));
+    assert_true(exists(payload));
+    restart(f);
+    assert_true(exists(payload));
+}
+
 static void staging_is_emptied(void **state)
 {
     struct fixture *f = *state;
@@ -529,6 +548,7 @@ int main(void)
         TEST(an_interrupted_job_whose_archive_was_whole_says_so_and_has_it),
         TEST(an_interrupted_job_without_archive_has_no_record),
         TEST(half_written_and_half_deleted_archives_are_removed),
+        TEST(an_archive_that_lost_its_manifest_keeps_its_payload),
         TEST(staging_is_emptied),
         TEST(logs_of_unknown_jobs_are_removed),
         TEST(a_start_makes_no_repo),
