@@ -6,7 +6,8 @@
 #   1. unit tests    as built for use (gcc), with ASan + UBSan (clang), with TSan (clang)
 #   2. cases         what a user sees, on a mount: as built for use, then with ASan + UBSan and
 #                    the part that has threads meet with TSan, in the daemon
-#   3. fault         kill -9 at random moments under load
+#   3. fault         kill -9 at random moments under load; chosen system calls fail, once each; power
+#                    cuts; full disks; --long: deliberate faults in the source, each to be caught
 #   4. fuzz          what strangers can write: ctl, configuration, manifests, envelopes, seek tables
 #
 # Installs the Debian packages that it needs. Ends with "N passed, N failed, N skipped", and exit
@@ -50,8 +51,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-kills=300
-if [ $long = yes ]; then kills=3000; fi
+kills=300 cuts=5 levels=20
+if [ $long = yes ]; then
+    kills=3000 cuts=200 levels=101
+    export KEEPFS_ENUMERATE=--long
+fi
+fuzzers=(ctl config manifest seekable envelope_v1 envelope_v2)
+targets=() # to build; all if there are none
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 
@@ -59,7 +65,7 @@ build() { # NAME COMPILER OPTION...
     local name=$1 compiler=$2
     shift 2
     if ! { [ -d "$dir/$name" ] || CC=$compiler meson setup "$dir/$name" -Dwerror=true "$@"; } \
-        >"$logs/build-$name" 2>&1 || ! ninja -C "$dir/$name" >>"$logs/build-$name" 2>&1; then
+        >"$logs/build-$name" 2>&1 || ! ninja -C "$dir/$name" "${targets[@]}" >>"$logs/build-$name" 2>&1; then
         cat "$logs/build-$name"
         echo "FAILED: build $name"
         failed=$((failed + 1))
@@ -107,21 +113,49 @@ fuzz() { # NAME
     local seconds=15
     if [ $long = yes ]; then seconds=600; fi
     mkdir -p "$dir/found-$1"
-    if "$dir/fuzz/tests/fuzz-$1" -max_total_time=$seconds -timeout=10 -rss_limit_mb=1024 \
+    "$dir/fuzz/tests/fuzz-$1" -max_total_time=$seconds -timeout=10 -rss_limit_mb=1024 \
         -artifact_prefix="$dir/found-$1/" "$dir/found-$1" "tests/fuzz/corpus/$1" \
-        >"$logs/fuzz-$1" 2>&1; then
-        grep -E '^Done [0-9]+ runs' "$logs/fuzz-$1" | sed "s/^/$1: /"
-        passed=$((passed + 1))
-    else
-        tail -n 60 "$logs/fuzz-$1"
-        failed=$((failed + 1))
-    fi
+        >"$logs/fuzz-$1" 2>&1
+}
+
+# Two at a time.
+fuzz_all() {
+    local i name pid
+    for ((i = 0; i < ${#fuzzers[@]}; i += 2)); do
+        local running=()
+        for name in "${fuzzers[@]:i:2}"; do
+            fuzz "$name" &
+            running+=("$name:$!")
+        done
+        for pid in "${running[@]}"; do
+            name=${pid%:*}
+            if wait "${pid#*:}"; then
+                grep -E '^Done [0-9]+ runs' "$logs/fuzz-$name" | sed "s/^/$name: /"
+                passed=$((passed + 1))
+            else
+                tail -n 60 "$logs/fuzz-$name"
+                failed=$((failed + 1))
+            fi
+        done
+    done
+}
+
+# A program whose last line is "N passed, N failed, N skipped".
+harness() { # NAME COMMAND...
+    local log=$logs/$1 ok bad skip
+    shift
+    KEEPFS=$dir/plain/keepfs "$@" >"$log" 2>&1
+    grep -vE '^(ok|passed) ' "$log"
+    read -r ok bad skip < <(tail -n 1 "$log" |
+        sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p')
+    passed=$((passed + ${ok:-0})) failed=$((failed + ${bad:-1})) skipped=$((skipped + ${skip:-0}))
 }
 
 say "build"
 build plain gcc
 build asan clang -Db_sanitize=address,undefined -Db_lundef=false
 build tsan clang -Db_sanitize=thread -Db_lundef=false
+targets=("${fuzzers[@]/#/tests/fuzz-}")
 build fuzz clang -Db_sanitize=address,undefined -Db_lundef=false \
     -Dc_args=-fsanitize=fuzzer-no-link
 
@@ -137,18 +171,23 @@ say "cases, ASan and UBSan"
 # hung_repo stands a function in for libc's, which a sanitizer does itself.
 cases asan $(ls tests/cases/*.bats | grep -v -e house -e hung_repo)
 say "cases, TSan"
-cases tsan tests/cases/{backup_by_echo,cancel,ctl,reading,start_stop,directory_tree}.bats
+cases tsan tests/cases/{backup_by_echo,cancel,ctl,reading,random_access,start_stop,directory_tree}.bats
 
 say "fuzz"
-fuzz ctl
-fuzz config
-fuzz manifest
-fuzz seekable
-fuzz envelope_v1
-fuzz envelope_v2
+fuzz_all
 
 say "fault: kill -9 at random moments"
-cases plain tests/fault/*.bats
+cases plain tests/fault/kill.bats
+say "fault: one call fails, or is the last"
+cases plain tests/fault/enumerate.bats
+say "fault: power cuts"
+harness powercut tests/fault/powercut.py $cuts
+say "fault: full disks"
+harness diskfull tests/fault/diskfull.py $levels
+if [ $long = yes ]; then
+    say "fault: mutants"
+    harness mutants tests/fault/mutants/run.py
+fi
 
 echo
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""check.py - what must be true after every execution, whatever was done to it.
+
+The daemon is started once more, without the shim, and then:
+
+  archives   those that were there before are the same, byte for byte; each that is there is whole
+             (keepfs verify) and its content is the source's
+  listing    the mount lists exactly the archives that are there
+  jobs       what ctl answered for is there; all have ended; what was seen to have ended one way has
+             not ended another way; a success has its archive
+  remains    no *.tmp, nothing in staging, no process, no mount; the source is as it was
+  next       the next backup succeeds
+  fsck       finds nothing, once the daemon has stopped
+
+A bit that was flipped in what is stored cannot be seen by who stores it. Then only this is asked:
+what is altered must not be taken for good by verify.
+"""
+import hashlib
+import io
+import os
+import shutil
+import sqlite3
+import tarfile
+
+import workloads
+from sandbox import TERMINAL, ULID, Violation, fingerprint, reap_strays
+
+
+class Yardstick:
+    """What a workload starts from, and what its archives must decode to."""
+
+    def __init__(self, box):
+        self.content, self.ids = self.clean_backup(box)
+        self.source, self.before, self.jobs = {}, {}, set()
+
+    @staticmethod
+    def clean_backup(box):
+        workloads.one_backup(box)
+        archive, = archives(box)
+        status, content = box.command("extract", box.path("repo", archive), *keyed(box))
+        if status != 0:
+            raise Violation(f"a clean backup cannot be extracted: {box.errors()}")
+        if os.path.exists(box.path("src", "tree")):
+            prove_tree(box, content)
+        else:
+            prove_database(box, content)
+        try:
+            with open(box.path("repo", archive, "payload_ids"), "rb") as f:
+                return content, f.read()
+        except FileNotFoundError:
+            return content, b""
+
+    def note_start(self, box):
+        """What stands in the template, once it does."""
+        self.source, self.before = fingerprint(box.path("src")), fingerprint(box.path("repo"))
+        if os.path.exists(box.path("state", "logs")):
+            self.jobs = {n.removesuffix(".log") for n in os.listdir(box.path("state", "logs"))}
+
+
+def prepare(box, workload):
+    """Makes the template of a workload, and the yardstick for its runs."""
+    box.wipe()
+    workloads.make_source(box, workload)
+    box.configure(workload.kind, workload.store, workload.repo)
+    yardstick = Yardstick(box)
+    box.wipe()
+    workloads.make_source(box, workload)
+    workload.prepare(box)
+    yardstick.note_start(box)
+    box.keep_template(workload.name)
+    return yardstick
+
+
+def archives(box):
+    try:
+        return sorted(n for n in os.listdir(box.repo) if ULID.match(n))
+    except FileNotFoundError:
+        return []
+
+
+def keyed(box):
+    """The options with which extract and verify can read what the configuration writes."""
+    with open(box.conf) as f:
+        config = f.read()
+    key = ["--key", "file:" + box.path("key")] if "encryption_key" in config else []
+    return key + (["--allow-v1"] if "format = v1" in config else [])
+
+
+def start_again(run):
+    """The next start. A catalog with flipped bits may be refused; then the state is deleted."""
+    if run.box.start():
+        return
+    log = run.box.log_text().decode()
+    if not (run.point and run.point.flips_stored and run.point.area == "state"):
+        raise Violation("the next start fails: " + log)
+    shutil.rmtree(run.box.path("state"))
+    if not run.box.start():
+        raise Violation("the next start fails even without state: " + log)
+
+
+def afterwards(run):
+    box = run.box
+    box.clear()
+    if run.workload.daemon:
+        start_again(run)
+        check_archives(run)
+        check_jobs(run)
+        check_remains(run)
+        check_next(run)
+        if box.end() != 0:
+            run.violate("the daemon that was started clean ends with an error")
+    else:
+        check_archives(run)
+    check_leftovers(run)
+    check_fsck(run)
+
+
+def check_archives(run):
+    box, before = run.box, run.yardstick.before
+    now = fingerprint(box.path("repo"))
+    for path, content in before.items():
+        archive = path.split("/")[0]
+        if now.get(path) != content and ULID.match(archive):
+            run.violate(f"{path}, which was there before, is {'other' if path in now else 'gone'}")
+    found = archives(box)
+    for archive in found:
+        if archive not in before:
+            check_content(run, archive)
+    if run.workload.daemon and not altered_store(run):
+        listed = box.ids("records")
+        if listed != found:
+            run.violate(f"records {listed}, but archives {found}")
+
+
+def altered_store(run):
+    """Were bits flipped in what repo or state keep?"""
+    return bool(run.point and run.point.flips_stored)
+
+
+def check_content(run, archive):
+    """A new archive is whole, and is what the source had."""
+    box = run.box
+    status, out = box.command("verify", box.path("repo", archive), *keyed(box))
+    if status != 0:
+        if not altered_store(run):
+            run.violate(f"archive {archive} is there, and verify says {status}")
+        return
+    if run.point and run.point.flips and run.point.area == "source":
+        return  # nobody can know that these are not the source's bytes
+    if run.point and run.point.flips and run.point.place.startswith("state/staging"):
+        return
+    status, out = box.command("extract", box.path("repo", archive), *keyed(box))
+    if out != run.yardstick.content and run.hit_memory and run.workload.kind == "directory":
+        prove_tree(box, out)  # libc could not look the owners' names up: their numbers are there
+    elif status != 0 or out != run.yardstick.content:
+        run.violate(f"archive {archive} is not what was backed up, and verify says that it is good")
+
+
+def check_jobs(run):
+    box = run.box
+    if run.point and run.point.flips and run.point.area == "state":
+        return
+    jobs = {job: box.word("jobs", job, "status") for job in box.ids("jobs")}
+    for job in {*run.accepted, *run.yardstick.jobs} - set(jobs):
+        run.violate(f"job {job} is gone")
+    for job, state in jobs.items():
+        if state not in TERMINAL:
+            run.violate(f"job {job} is {state} after the start")
+        if run.seen.get(job, state) != state:
+            run.violate(f"job {job} was {run.seen[job]} and is {state}")
+        if state == "succeeded":
+            record = os.path.basename(os.readlink(box.path("mnt", "jobs", job, "record")))
+            if record not in archives(box):
+                run.violate(f"job {job} succeeded and has no archive")
+        elif os.path.lexists(box.path("mnt", "jobs", job, "record")) and state == "failed" \
+                and "the next start of keepfs adopts it" not in box.word("jobs", job, "error"):
+            run.violate(f"job {job} failed and has a record")
+
+
+def check_remains(run):
+    box = run.box
+    strange = [n for n in (os.listdir(box.repo) if os.path.exists(box.repo) else ())
+               if n != ".keepfs" and not ULID.match(n)]
+    if strange:
+        run.violate(f"left in the repo: {strange}")
+    staged = os.listdir(box.path("state", "staging"))
+    if staged:
+        run.violate(f"left in staging: {staged}")
+    if fingerprint(box.path("src")) != run.yardstick.source:
+        run.violate("the source was changed")
+
+
+def check_next(run):
+    """One more backup, of which every byte is compared through the mount."""
+    box = run.box
+    job, = box.trigger("app")
+    while (state := box.word("jobs", job, "status")) not in TERMINAL:
+        if box.ended():
+            raise Violation("the daemon ended in the next backup")
+    if state != "succeeded":
+        run.violate(f"the next backup is {state}: {box.word('jobs', job, 'error')}")
+        return
+    record = os.path.basename(os.readlink(box.path("mnt", "jobs", job, "record")))
+    if box.read("records", record, "payload") != run.yardstick.content:
+        run.violate("the next backup has other content")
+    if run.yardstick.ids and box.read("records", record, "payload_ids") != run.yardstick.ids:
+        run.violate("the next backup has other payload ids")
+
+
+def check_leftovers(run):
+    if run.box.is_mounted():
+        run.violate("a mount is left")
+    run.box.daemon = None
+    if reap_strays():
+        run.violate("a process is left")
+
+
+def check_fsck(run):
+    if not has_fsck(run.box) or not run.workload.daemon or altered_store(run):
+        return
+    status, out = run.box.command("fsck", run.box.conf)
+    if status != 0:
+        run.violate(f"fsck ends with {status}: {out.decode()}{run.box.errors()}")
+
+
+def has_fsck(box):
+    if not hasattr(box, "fsck"):
+        _, out = box.command("--help")
+        box.fsck = b" fsck " in out
+    return box.fsck
+
+
+# ---- the yardstick itself is checked by other programs than keepfs ----
+
+
+def rows(path):
+    db = sqlite3.connect(path)
+    try:
+        return db.execute("SELECT id, v FROM t ORDER BY id").fetchall()
+    finally:
+        db.close()
+
+
+def prove_database(box, content):
+    aside = box.path("aside")
+    os.makedirs(aside)
+    try:
+        with open(os.path.join(aside, "got.db"), "wb") as f:
+            f.write(content)
+        for name in os.listdir(box.path("src")):
+            shutil.copyfile(box.path("src", name), os.path.join(aside, name))
+        if not rows(os.path.join(aside, "got.db")) == rows(os.path.join(aside, "app.db")) != []:
+            raise Violation("a clean backup of the database has other rows")
+    finally:
+        shutil.rmtree(aside)
+
+
+def prove_tree(box, content):
+    want = fingerprint(box.path("src", "tree"))
+    got = {}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for member in tar:
+            name = os.path.normpath(member.name)
+            if member.isfile():
+                got[name] = hashlib.sha256(tar.extractfile(member).read()).hexdigest()
+            elif name != ".":
+                got[name] = member.linkname if member.issym() else "directory"
+    if got != want:
+        raise Violation(f"a clean backup of the directory has other files: {got}, not {want}")
