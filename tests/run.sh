@@ -92,12 +92,16 @@ units() { # NAME
     echo
 }
 
-# Runs bats files and adds their counts.
-cases() { # NAME FILE...
-    local name=$1 ok bad skip
+run_cases() { # NAME FILE...
+    local name=$1
     shift
     KEEPFS=$dir/$name/keepfs KEEPFS_KILLS=$kills \
         bats --formatter tap --print-output-on-failure "$@" >"$logs/cases-$name" 2>&1
+}
+
+# Adds the counts of what run_cases wrote.
+count_cases() { # NAME
+    local name=$1 ok bad skip
     grep -vE '^ok [0-9]+ .*[^ ]$|^1\.\.' "$logs/cases-$name" || true
     grep -E '^ok [0-9]+ .*# skip' "$logs/cases-$name" || true
     skip=$(grep -cE '^ok [0-9]+ .*# skip' "$logs/cases-$name")
@@ -106,6 +110,11 @@ cases() { # NAME FILE...
     if [ $((ok + bad + skip)) = 0 ]; then bad=1; fi
     echo "$ok passed, $bad failed, $skip skipped with $name"
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+}
+
+cases() { # NAME FILE...
+    run_cases "$@"
+    count_cases "$1"
 }
 
 # Fuzzes one target for a bounded time; --long for ten minutes.
@@ -164,12 +173,16 @@ for name in plain asan tsan; do
     units $name
 done
 
-say "cases"
-cases plain tests/cases/*.bats
+# Most of a case is waiting, so that two builds take little more time than one.
+say "cases, as built for use beside ASan and UBSan"
+run_cases plain tests/cases/*.bats &
+plain_cases=$!
 export KEEPFS_TREE=/usr/share/doc # enough for the slower ones
-say "cases, ASan and UBSan"
 # hung_repo stands a function in for libc's, which a sanitizer does itself.
-cases asan $(ls tests/cases/*.bats | grep -v -e house -e hung_repo)
+run_cases asan $(ls tests/cases/*.bats | grep -v -e house -e hung_repo)
+wait $plain_cases
+count_cases plain
+count_cases asan
 say "cases, TSan"
 cases tsan tests/cases/{backup_by_echo,cancel,ctl,reading,random_access,start_stop,directory_tree}.bats
 

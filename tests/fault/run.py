@@ -142,10 +142,13 @@ class Run:
             self.violate(f"job {job} has ended and is {state}")
 
     def cancel(self, job):
+        """True if it was accepted."""
         try:
             self.box.cancel(job)
+            return True
         except OSError as failure:
             self.excuse("cancel", failure)
+            return False
 
     def release(self):
         self.box.ledger.set(Ledger.RELEASED)

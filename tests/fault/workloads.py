@@ -123,21 +123,22 @@ def backup(run):
     run.await_end(run.trigger())
 
 
-def cancel_held(run):
+def cancel_held(run, refused=lambda: None):
     """The backup is held in the middle of a call, until the cancel has been answered."""
     job = run.trigger()
-    if run.await_held(job):
-        run.cancel(job)
+    if run.await_held(job) and not run.cancel(job):
+        refused()
     run.release()
     run.await_end(job)
 
 
 def cancel_waiting(run):
-    """The database is locked, the backup waits for it, the cancel ends the wait."""
+    """The database is locked, the backup waits for it, the cancel ends the wait; if the cancel is
+    refused, the end of the lock does."""
     db = sqlite3.connect(run.box.path("src", "app.db"), isolation_level=None)
     try:
         db.execute("BEGIN EXCLUSIVE")
-        cancel_held(run)
+        cancel_held(run, refused=lambda: db.execute("ROLLBACK"))
     finally:
         db.close()
 
