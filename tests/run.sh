@@ -6,7 +6,7 @@
 #   1. unit tests    as built for use (gcc), with ASan + UBSan (clang), with TSan (clang)
 #   2. cases         what a user sees, on a mount: as built for use, then with ASan + UBSan and
 #                    the part that has threads meet with TSan, in the daemon
-#   3. fault         kill -9 at random moments under load; chosen system calls fail, once each; power
+#   3. fault         kill -9 at random moments under load; the shim by which chosen calls fail; power
 #                    cuts; full disks; --long: deliberate faults in the source, each to be caught
 #   4. fuzz          what strangers can write: ctl, configuration, manifests, envelopes, seek tables
 #
