@@ -219,17 +219,6 @@ static int read_all(struct run *r, struct reader *in, struct writer *out, struct
     return writer_finish(out, err);
 }
 
-/* A cancel is told as it came. The key is the one that was just written with, so that what does not
- * open is damaged. */
-static void explain_failure(struct error *err)
-{
-    if (err->code == ERR_CANCELLED || err->code == ERR_INTERRUPTED)
-        return;
-    if (err->code == ERR_DECRYPT_FAILED)
-        err->code = ERR_INTEGRITY_FAILED;
-    error_context(err, "reading the archive back");
-}
-
 /* What was written is read, decoded and compared with what the source gave. */
 static int read_back(struct run *r, struct publish *publish, struct error *err)
 {
@@ -253,8 +242,8 @@ static int read_back(struct run *r, struct publish *publish, struct error *err)
     frame_cache_free(cache);
     if (result == 0)
         r->b->log(r->b->log_ctx, "read back: what is stored decodes to what the store gave");
-    else
-        explain_failure(err);
+    else if (err->code != ERR_CANCELLED && err->code != ERR_INTERRUPTED)
+        error_context(err, "reading the archive back");
     return result;
 }
 

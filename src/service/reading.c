@@ -29,13 +29,28 @@ static int open_place(struct service *s, const struct record *record, const stru
     return repo->kind->open(&repo->settings, 0, destination, err);
 }
 
+/* Examines the record's archive, which must be the one that the catalog knows. */
+static int examine(const struct record *record, const struct archive_policy *policy,
+                   struct destination *d, struct archive *out, struct error *err)
+{
+    if (archive_examine(d, record->ulid, policy, out, err) != 0)
+        return -1;
+    if (strcmp(out->manifest.stored.sha256, record->sha256) == 0)
+        return 0;
+    archive_release(out);
+    return error_set(err, ERR_INTEGRITY_FAILED,
+                     "another archive stands in the place of record %s: its manifest has another "
+                     "sha256",
+                     record->ulid);
+}
+
 static int check_ids(const struct repo *repo, const struct record *record, struct destination *d,
                      struct error *err)
 {
     struct archive_policy policy = archive_policy_of(repo);
     struct archive archive;
 
-    if (archive_examine(d, record->ulid, &policy, &archive, err) != 0)
+    if (examine(record, &policy, d, &archive, err) != 0)
         return -1;
     int result = archive_check_ids(&archive, err);
     archive_release(&archive);
@@ -68,16 +83,9 @@ static int examine_and_open(struct service *s, const struct repo *repo, const st
     struct archive_policy policy = archive_policy_of(repo);
     struct archive archive;
 
-    if (archive_examine(o->destination, record->ulid, &policy, &archive, err) != 0)
+    if (examine(record, &policy, o->destination, &archive, err) != 0)
         return -1;
-    int result;
-    if (strcmp(archive.manifest.stored.sha256, record->sha256) != 0)
-        result = error_set(err, ERR_INTEGRITY_FAILED,
-                           "another archive stands in the place of record %s: its manifest has "
-                           "another sha256",
-                           record->ulid);
-    else
-        result = payload_open(&archive, s->frames, true, &o->payload, err);
+    int result = payload_open(&archive, s->frames, true, &o->payload, err);
     archive_release(&archive);
     return result;
 }

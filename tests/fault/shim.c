@@ -229,6 +229,7 @@ static unsigned count(const char *class, bool in_order)
     return number;
 }
 
+/* By looking: the one who releases is another program, that writes a byte of the shared ledger. */
 static void wait_for_release(void)
 {
     ledger->held = 1;

@@ -48,7 +48,9 @@ static inline int threads_named(const char *name)
     return count;
 }
 
-/* To be used for 0 too: a thread that was joined is in /proc for a moment more. */
+/* The kernel tells nobody when a thread's name or state in /proc changes: so these two look, with a
+ * breath in between. To be used for 0 too: a thread that was joined is in /proc for a moment more.
+ */
 static inline void await_threads(const char *name, int count)
 {
     while (threads_named(name) != count)
