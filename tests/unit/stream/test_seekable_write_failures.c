@@ -368,13 +368,16 @@ static void a_failure_of_zstd_at_any_frame_comes_back(void **state)
 static void of_two_failures_the_first_comes_back(void **state)
 {
     struct sink *s = *state;
-    struct error err = {0};
+    struct error err = {0}, early = {0};
     struct writer *w = seekable_ok(s, 1, 1);
 
     s->held = true;
     s->fail_at = 1;
     reset(&compressions, 3);
-    assert_int_equal(writer_write(w, text, 3 * F + 1, &err), 0);
+    assert_int_equal(writer_write(w, text, 3 * F, &err), 0);
+    /* Seals the third frame, and fails if that one has failed by then already. */
+    if (writer_write(w, text, 1, &early) != 0)
+        assert_int_equal(early.code, ERR_INTERNAL);
     sink_await_write(s, 1);
     await_threads("keepfs-zstd", 0);
     sink_hold(s, false);
