@@ -126,11 +126,11 @@ code_of_backup() {
 
 # Which code a backup ends with when strace(1) does what the shim would be told.
 code_by_strace() { # CALL ERRNO
-    rm -rf "$STATE" "$T/repo"
+    rm -rf "$STATE" "$T/repo" "$T/log" # the log of the run before says "is mounted on" too
     strace -f -qq -o /dev/null -e trace="$1" -e inject="$1:error=$2" \
         "$KEEPFS" mount -f "$CONFIG" "$M" >"$T/log" 2>&1 3>&- &
     local tracer=$!
-    await grep -q "is mounted on" "$T/log"
+    await grep -qs "is mounted on" "$T/log"
     DAEMON=$(daemon_pid)
     code_of_backup
     wait "$tracer"
