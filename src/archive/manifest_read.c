@@ -67,10 +67,13 @@ static bool event_is_bare(const yaml_event_t *e)
 static int next(struct reading *r)
 {
     yaml_event_delete(&r->event);
-    if (!yaml_parser_parse(&r->parser, &r->event))
+    if (!yaml_parser_parse(&r->parser, &r->event)) {
+        if (!r->parser.problem) /* it has one for all but this, which is no fault of the manifest */
+            return error_set(r->err, ERR_INTERNAL, "libyaml has no memory for the manifest");
         return error_set(r->err, ERR_MANIFEST_INVALID, "line %zu: not YAML: %s%s%s",
                          r->parser.problem_mark.line + 1, r->key ? r->key : "", r->key ? ": " : "",
-                         r->parser.problem ? r->parser.problem : "libyaml has no memory");
+                         r->parser.problem);
+    }
     if (!event_is_bare(&r->event))
         return fail(
             r, "anchors, aliases, tags, directives and text over several lines are not allowed");
@@ -275,9 +278,9 @@ static int read_value(struct reading *r, const struct field *f)
     case FIELD_IDS:
         return read_ids(r);
     case FIELD_METADATA:
-        return read_metadata(r);
+        break;
     }
-    return -1;
+    return read_metadata(r);
 }
 
 /* The row of the current scalar; NULL if no key of this version is called so. */

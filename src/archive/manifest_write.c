@@ -15,6 +15,7 @@
 #include "util/clock.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ struct writing {
     yaml_emitter_t emitter;
     struct buf text;
     size_t limit;
-    bool full; /* the sink refused */
+    bool full;     /* the sink refused */
+    bool bad_text; /* no YAML can say it */
     const char *key;
 };
 
@@ -60,9 +62,12 @@ static int emit_scalar(struct writing *w, const char *text, yaml_scalar_style_t 
 {
     yaml_event_t event;
 
-    return emit(w, &event,
-                yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text,
-                                             (int)strlen(text), 1, 1, style));
+    /* It fails without a word, of bad UTF-8 and for want of memory; malloc leaves its errno. */
+    errno = 0;
+    int made = yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text,
+                                            (int)strlen(text), 1, 1, style);
+    w->bad_text = !made && errno != ENOMEM;
+    return emit(w, &event, made);
 }
 
 static int emit_text(struct writing *w, const char *text)
@@ -157,11 +162,10 @@ static int emit_value(struct writing *w, const struct field *f, const struct man
     case FIELD_IDS:
         return emit_ids(w, m);
     case FIELD_METADATA:
-        return emit_metadata(w, m);
-    case FIELD_MAC: /* is omitted */
+    case FIELD_MAC: /* never gets here: it is omitted */
         break;
     }
-    return -1;
+    return emit_metadata(w, m);
 }
 
 static int emit_fields(struct writing *w, const struct field *fields, const struct manifest *m)
@@ -230,7 +234,9 @@ static int write_yaml(struct writing *w, const struct manifest *m, struct error 
     if (w->full)
         return error_set(err, ERR_MANIFEST_INVALID, "%s makes it larger than %zu bytes", w->key,
                          LIMIT_MANIFEST);
-    return error_set(err, ERR_MANIFEST_INVALID, "%s: is not valid UTF-8", w->key);
+    if (w->bad_text)
+        return error_set(err, ERR_MANIFEST_INVALID, "%s: is not valid UTF-8", w->key);
+    return error_set(err, ERR_INTERNAL, "libyaml has no memory for it");
 }
 
 static int write_mac(struct buf *text, const struct manifest *m, const struct key *key,

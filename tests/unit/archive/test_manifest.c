@@ -11,6 +11,27 @@
 
 #include "manifest_text.h"
 
+#include <dlfcn.h>
+#include <errno.h>
+#include <yaml.h>
+
+static int texts_left; /* the texts before the one that libyaml has no memory for; 0: for all */
+
+int yaml_scalar_event_initialize(yaml_event_t *event, const yaml_char_t *anchor,
+                                 const yaml_char_t *tag, const yaml_char_t *value, int length,
+                                 int plain, int quoted, yaml_scalar_style_t style)
+{
+    static typeof(yaml_scalar_event_initialize) *real;
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "yaml_scalar_event_initialize");
+    if (texts_left > 0 && --texts_left == 0) {
+        errno = ENOMEM;
+        return 0;
+    }
+    return real(event, anchor, tag, value, length, plain, quoted, style);
+}
+
 static void v2_has_exactly_these_bytes(void **state)
 {
     (void)state;
@@ -210,7 +231,11 @@ static void each_required_field_is_named_when_it_cannot_be_written(void **state)
     m = sample(1), m.encrypted = true;
     expect_unwritable(&m, ERR_MANIFEST_INVALID, "encryption");
     m = sample(2), add_metadata(&m, "a", "1"), add_metadata(&m, "a", "2");
-    expect_unwritable(&m, ERR_MANIFEST_INVALID, "engine_metadata");
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "engine_metadata: must have each key once");
+    m = sample(2), add_metadata(&m, "", "1");
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "engine_metadata: must have keys that are not");
+    m = sample(2), add_metadata(&m, "a\nb", "1");
+    expect_unwritable(&m, ERR_MANIFEST_INVALID, "engine_metadata: must have keys that are not");
 }
 
 static void what_could_not_be_read_cannot_be_written(void **state)
@@ -479,6 +504,19 @@ static void text_that_is_no_utf8_is_refused_by_name(void **state)
     manifest_release(&m);
 }
 
+/* Both fail without a word of libyaml's. */
+static void text_without_memory_is_not_called_bad(void **state)
+{
+    (void)state;
+    struct manifest m = sample_v2();
+
+    for (int at = 1; at <= 20; at++) {
+        texts_left = at;
+        expect_unwritable(&m, ERR_INTERNAL, "libyaml has no memory");
+    }
+    assert_int_equal(texts_left, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -503,6 +541,7 @@ int main(void)
         cmocka_unit_test(any_text_survives_on_a_line_of_its_own),
         cmocka_unit_test(long_values_are_not_folded),
         cmocka_unit_test(text_that_is_no_utf8_is_refused_by_name),
+        cmocka_unit_test(text_without_memory_is_not_called_bad),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

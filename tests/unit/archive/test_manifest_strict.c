@@ -215,10 +215,53 @@ static void what_a_manifest_cannot_say_is_refused(void **state)
         {"page_size: '4096'", "page_size: 4096", "engine_metadata: must be text"},
         {"page_size: '4096'", "page_size: {a: b}", "engine_metadata: must be text"},
         {"page_size: '4096'", "schema: '4096'", "engine_metadata: must have each key once"},
+        {"page_size: '4096'", "'': '4096'", "engine_metadata: must have keys that are not empty"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *text = replaced(v2_text, cases[i].from, cases[i].to);
+        expect_refused(text, ERR_MANIFEST_INVALID, cases[i].why);
+        free(text);
+    }
+}
+
+/* The text has two; there is room for 16. */
+static void metadata_is_bounded(void **state)
+{
+    (void)state;
+    struct buf text = BUF_INIT;
+
+    buf_adds(&text, v2_text);
+    for (int i = 2; i < 16; i++)
+        buf_addf(&text, "  key%d: value\n", i);
+    struct manifest m = read_ok(buf_text(&text));
+    assert_int_equal(m.engine_metadata_count, 16);
+    buf_adds(&text, "  one_more: value\n");
+    expect_refused(buf_text(&text), ERR_MANIFEST_INVALID, "engine_metadata: has too many keys");
+    buf_release(&text);
+}
+
+/* Only the flow style of YAML has a map end before the text does. */
+static void what_follows_the_map_is_no_manifest(void **state)
+{
+    static const char map[] = "{manifest_version: 2, backup_id: " ULID ", created_at: "
+                              "2026-11-21T06:30:28.123Z, store_id: app, store_kind: sqlite, "
+                              "sha256: " SHA256 ", size_bytes: 4096, content_bytes: 4096, "
+                              "compression: {algorithm: none}, encryption: {enabled: false}, "
+                              "payload_id_count: 0}\n";
+    static const struct {
+        const char *more, *why;
+    } cases[] = {
+        {"@\n", "line 2: not YAML: "},
+        {"more\n", "line 2: not YAML: "},
+        {"--- {}\n", "line 2: there is more than one document"},
+    };
+
+    (void)state;
+    struct manifest m = read_ok(map);
+    assert_string_equal(m.backup_id, ULID);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *text = xasprintf("%s%s", map, cases[i].more);
         expect_refused(text, ERR_MANIFEST_INVALID, cases[i].why);
         free(text);
     }
@@ -407,6 +450,8 @@ int main(void)
         cmocka_unit_test(each_required_key_is_named_when_it_is_missing),
         cmocka_unit_test(broken_yaml_is_labelled_with_its_line),
         cmocka_unit_test(what_a_manifest_cannot_say_is_refused),
+        cmocka_unit_test(metadata_is_bounded),
+        cmocka_unit_test(what_follows_the_map_is_no_manifest),
         cmocka_unit_test(what_is_stored_by_zstd_is_never_empty),
         cmocka_unit_test(encryption_of_v2_must_be_whole),
         cmocka_unit_test(encryption_of_v1_must_be_whole),
