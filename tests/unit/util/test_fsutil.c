@@ -29,6 +29,18 @@
 
 static char *root; /* this test's directory, resolved */
 
+static int stat_errnum; /* the next stat fails so, once */
+
+int stat(const char *path, struct stat *st)
+{
+    if (stat_errnum) {
+        errno = stat_errnum;
+        stat_errnum = 0;
+        return -1;
+    }
+    return fstatat(AT_FDCWD, path, st, 0);
+}
+
 static int setup(void **state)
 {
     const char *tmp = getenv("TMPDIR");
@@ -263,6 +275,16 @@ static void a_symlink_to_nowhere_is_no_directory(void **state)
     assert_false(exists(at("nowhere")));
 }
 
+/* And its own reason is told, not what a second look would find. */
+static void what_cannot_be_looked_at_is_not_made(void **state)
+{
+    (void)state;
+    stat_errnum = EACCES;
+    assert_int_equal(dir_create(at("made")), -1);
+    assert_int_equal(errno, EACCES);
+    assert_false(exists(at("made")));
+}
+
 static void only_directories_are_fsynced_as_such(void **state)
 {
     (void)state;
@@ -419,6 +441,7 @@ int main(void)
         TEST(a_symlink_to_a_directory_is_as_good_as_one),
         TEST(no_directory_is_made_through_a_file),
         TEST(a_symlink_to_nowhere_is_no_directory),
+        TEST(what_cannot_be_looked_at_is_not_made),
         TEST(only_directories_are_fsynced_as_such),
         TEST(emptying_removes_everything_below_and_keeps_the_top),
         TEST(emptying_follows_no_symlink),
