@@ -89,7 +89,7 @@ int dir_create(const char *path)
             continue;
         char end = *p;
         *p = '\0';
-        if (stat(part, &st) != 0 && errno == ENOENT && create_one(part) != 0 && errno != EEXIST)
+        if (stat(part, &st) != 0 && (errno != ENOENT || (create_one(part) != 0 && errno != EEXIST)))
             return -1;
         /* Looked at again: somebody else may have made it, and as something else. */
         if (stat(part, &st) != 0)
