@@ -453,7 +453,10 @@ static int check_page1(struct copying *c, struct error *err)
     if (memcmp(c->page1, c->view.page1, size) != 0)
         return error_set(err, ERR_INTERNAL, "page 1 of %s changed within a transaction",
                          c->s->path);
-    if (fd_pread_all(c->staging_fd, copy, size, 0) != (ssize_t)size)
+    ssize_t n = fd_pread_all(c->staging_fd, copy, size, 0);
+    if (n < 0)
+        return error_sys(err, SIDE_STATE, errno, "reading what was staged of %s", c->s->path);
+    if (n != (ssize_t)size)
         return error_set(err, ERR_INTERNAL, "page 1 of %s was not staged", c->s->path);
     for (size_t i = 0; i < size; i++)
         if (copy[i] != c->page1[i] && !is_own_byte(i))

@@ -12,6 +12,12 @@
  * of which `text` begins and ends the archive. It takes names for UTF-8 only while the thread's
  * locale says so.
  *
+ * Owners go out by number and by name. That nobody has a number is no fault, and that the user
+ * database cannot be asked is one for the job's log: the number is enough to restore by. Only what
+ * this process itself lacks fails the job, as it does everywhere in this source: the next attempt
+ * may have it, and the names would be gone in silence. What was answered is kept, a failure too, so
+ * that an LDAP server that is down is waited for once and not for each file.
+ *
  * libarchive writes in pieces of 512 bytes; they are gathered in `batch`, large pieces pass it by.
  * The output's error is kept here, since libarchive would replace it with one of its own.
  */
@@ -23,22 +29,34 @@
 #include <archive_entry.h>
 #include <assert.h>
 #include <errno.h>
+#include <grp.h>
 #include <locale.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
 enum { BATCH = 256 << 10, HOLE = 1 << 20 };
+/* A group's members are in what is looked up, so that it can be long. */
+enum { NAMES = 128, ENTRY_MIN = 1 << 10, ENTRY_MAX = 16 << 20 };
+
+/* What was answered for an id; each has one place in an array of these. */
+struct name {
+    bool asked;
+    id_t id;
+    char *text; /* NULL: there is none */
+};
 
 struct tar {
     struct source_run *run;
     struct archive *text, *binary; /* binary is made when the first name needs it */
     struct archive *current;       /* the one that writes this entry */
-    struct archive *lookup;        /* caches names of users and groups */
     struct archive_entry *entry;
     bool plain; /* entry has nothing that the next tar_begin does not replace */
     uid_t uid;  /* whose names the entry has, if plain */
     gid_t gid;
+    struct name users[NAMES], groups[NAMES];
+    int shortage; /* the errno with which a name could not be looked up */
     locale_t utf8;
     bool failed;
     struct error why;
@@ -133,18 +151,16 @@ struct tar *tar_new(struct source_run *run, struct error *err)
     t->run = run;
     t->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     t->entry = archive_entry_new();
-    t->lookup = archive_read_disk_new();
     t->text = open_writer(t, false, err);
     if (!t->text) {
         tar_free(t);
         return NULL;
     }
-    if (!t->entry || !t->lookup) {
+    if (!t->entry) {
         error_sys(err, SIDE_SOURCE, ENOMEM, "beginning the tar stream");
         tar_free(t);
         return NULL;
     }
-    archive_read_disk_set_standard_lookup(t->lookup);
     return t;
 }
 
@@ -155,22 +171,90 @@ void tar_free(struct tar *t)
     t->failed = true;
     discard(t->text);
     discard(t->binary);
-    archive_read_free(t->lookup);
+    for (size_t i = 0; i < NAMES; i++) {
+        free(t->users[i].text);
+        free(t->groups[i].text);
+    }
     archive_entry_free(t->entry);
     if (t->utf8)
         freelocale(t->utf8);
     free(t);
 }
 
+/* ---- names of owners ---- */
+
+/* Answers like getpwuid_r: 0 or an errno; *name is NULL if nobody has the id. */
+typedef int (*ask_fn)(id_t id, char *entry, size_t size, const char **name);
+
+static int ask_user(id_t id, char *entry, size_t size, const char **name)
+{
+    struct passwd user, *found = NULL;
+    int failed = getpwuid_r(id, &user, entry, size, &found);
+
+    *name = failed == 0 && found ? found->pw_name : NULL;
+    return failed;
+}
+
+static int ask_group(id_t id, char *entry, size_t size, const char **name)
+{
+    struct group group, *found = NULL;
+    int failed = getgrgid_r(id, &group, entry, size, &found);
+
+    *name = failed == 0 && found ? found->gr_name : NULL;
+    return failed;
+}
+
+/* 0 or an errno; *out is to be freed. */
+static int ask(ask_fn fn, id_t id, char **out)
+{
+    const char *name = NULL;
+    int failed = ERANGE;
+
+    *out = NULL;
+    for (size_t size = ENTRY_MIN; failed == ERANGE && size <= ENTRY_MAX; size *= 2) {
+        __attribute__((cleanup(free_charp))) char *entry = xmalloc(size);
+        failed = fn(id, entry, size, &name);
+        if (name)
+            *out = xstrdup(name);
+    }
+    return failed;
+}
+
+/* By some of these, POSIX says, an id that nobody has may be told. */
+static bool is_absence(int errnum)
+{
+    return errnum == 0 || errnum == ENOENT || errnum == ESRCH || errnum == EBADF || errnum == EPERM;
+}
+
+static const char *name_of(struct tar *t, struct name *names, id_t id, ask_fn fn, const char *what)
+{
+    struct name *n = &names[id % NAMES];
+
+    if (n->asked && n->id == id)
+        return n->text;
+    free(n->text);
+    int failed = ask(fn, id, &n->text);
+    n->asked = true;
+    n->id = id;
+    if (failed == ENOMEM || failed == EMFILE || failed == ENFILE)
+        t->shortage = failed;
+    else if (!is_absence(failed))
+        source_log(t->run, "the name of %s %u cannot be looked up: %s; the number alone is stored",
+                   what, (unsigned)id, strerror(failed));
+    return n->text;
+}
+
 const char *tar_user(struct tar *t, uid_t uid)
 {
-    return archive_read_disk_uname(t->lookup, uid);
+    return name_of(t, t->users, uid, ask_user, "user");
 }
 
 const char *tar_group(struct tar *t, gid_t gid)
 {
-    return archive_read_disk_gname(t->lookup, gid);
+    return name_of(t, t->groups, gid, ask_group, "group");
 }
+
+/* ---- entries ---- */
 
 void tar_begin(struct tar *t, const char *path, const struct stat *st)
 {
@@ -248,6 +332,8 @@ static bool needs_binary(const struct tar *t)
 static int write_header(struct tar *t, struct error *err)
 {
     t->current = t->text;
+    if (t->shortage)
+        return error_sys(err, SIDE_SOURCE, t->shortage, "looking up the name of an owner");
     if (needs_binary(t)) {
         if (!t->binary)
             t->binary = open_writer(t, true, err);

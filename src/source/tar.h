@@ -44,7 +44,9 @@ int tar_end(struct tar *t, struct error *err);
 /* Writes the end of the archive; all bytes are in the output then. */
 int tar_finish(struct tar *t, struct error *err);
 
-/* A name for an id, as the archive has it; NULL if there is none. Valid until the next call. */
+/* A name for an id, as the archive has it; NULL if there is none, or if it cannot be looked up,
+ * which is logged. For want of memory or descriptors tar_header fails. Valid until the next call.
+ */
 const char *tar_user(struct tar *t, uid_t uid);
 const char *tar_group(struct tar *t, gid_t gid);
 

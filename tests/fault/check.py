@@ -25,6 +25,8 @@ import tarfile
 import workloads
 from sandbox import TERMINAL, ULID, Violation, fingerprint, reap_strays
 
+KEY_WRONG = 61  # exit status
+
 
 class Yardstick:
     """What a workload starts from, and what its archives must decode to."""
@@ -91,7 +93,7 @@ def start_again(run):
     if run.box.start():
         return
     log = run.box.log_text().decode()
-    if not (run.point and run.point.flips_stored and run.point.area == "state"):
+    if not altered_catalog(run):
         raise Violation("the next start fails: " + log)
     shutil.rmtree(run.box.path("state"))
     if not run.box.start():
@@ -126,7 +128,7 @@ def check_archives(run):
     for archive in found:
         if archive not in before:
             check_content(run, archive)
-    if run.workload.daemon and not altered_store(run):
+    if run.workload.daemon and not altered_store(run) and not altered_catalog(run):
         listed = box.ids("records")
         if listed != found:
             run.violate(f"records {listed}, but archives {found}")
@@ -137,10 +139,24 @@ def altered_store(run):
     return bool(run.point and run.point.flips_stored)
 
 
+def altered_catalog(run):
+    """Or in the catalog, while it was read? Its pages have no checksum, and one that is changed
+    after it was read is written back as a whole."""
+    return bool(run.point and run.point.flips and run.point.place.startswith("state/catalog"))
+
+
+def altered_key(run):
+    """Was a bit of the key flipped while it was read? A key is 32 bytes of nothing but chance:
+    nobody can know that these are others, and what they seal is for nobody to open."""
+    return bool(run.point and run.point.flips and run.point.area == "key")
+
+
 def check_content(run, archive):
     """A new archive is whole, and is what the source had."""
     box = run.box
     status, out = box.command("verify", box.path("repo", archive), *keyed(box))
+    if status == KEY_WRONG and altered_key(run):
+        return
     if status != 0:
         if not altered_store(run):
             run.violate(f"archive {archive} is there, and verify says {status}")
@@ -150,9 +166,14 @@ def check_content(run, archive):
     if run.point and run.point.flips and run.point.place.startswith("state/staging"):
         return
     status, out = box.command("extract", box.path("repo", archive), *keyed(box))
-    if out != run.yardstick.content and run.hit_memory and run.workload.kind == "directory":
-        prove_tree(box, out)  # libc could not look the owners' names up: their numbers are there
-    elif status != 0 or out != run.yardstick.content:
+    # Without memory libc has no UTF-8 locale, and says that there is none: the headers are binary
+    # then. And a hole that cannot be found is stored as zeros.
+    otherwise = run.hit_memory or (run.point and run.point.call == "lseek")
+    if status == 0 and otherwise and run.workload.kind == "directory":
+        same = members(out) == members(run.yardstick.content)
+    else:
+        same = status == 0 and out == run.yardstick.content
+    if not same:
         run.violate(f"archive {archive} is not what was backed up, and verify says that it is good")
 
 
@@ -216,10 +237,12 @@ def check_leftovers(run):
 
 
 def check_fsck(run):
-    if not has_fsck(run.box) or not run.workload.daemon or altered_store(run):
+    if not has_fsck(run.box) or not run.workload.daemon:
+        return
+    if altered_store(run) or altered_catalog(run):
         return
     status, out = run.box.command("fsck", run.box.conf)
-    if status != 0:
+    if status != 0 and not (status == KEY_WRONG and altered_key(run)):
         run.violate(f"fsck ends with {status}: {out.decode()}{run.box.errors()}")
 
 
@@ -253,6 +276,15 @@ def prove_database(box, content):
             raise Violation("a clean backup of the database has other rows")
     finally:
         shutil.rmtree(aside)
+
+
+def members(content):
+    """All that a tar says of its members, however it says it."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        return [(m.name, m.type, m.mode, m.uid, m.gid, m.uname, m.gname, m.mtime, m.linkname,
+                 {k: v for k, v in m.pax_headers.items() if k.startswith("SCHILY.")},
+                 m.isfile() and hashlib.sha256(tar.extractfile(m).read()).hexdigest())
+                for m in tar]
 
 
 def prove_tree(box, content):

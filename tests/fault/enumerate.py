@@ -32,7 +32,7 @@ import time
 from collections import Counter, defaultdict
 
 import check
-from faults import KILLS, MEMORY, STATE_CHANGING, actions_of
+from faults import KILLS, MEMORY, STATE_CHANGING, actions_of, is_left_out
 from run import Run
 from sandbox import Sandbox, Violation, adopt_orphans
 from workloads import WORKLOADS
@@ -105,7 +105,10 @@ class Plan:
     def __init__(self, name, counts):
         self.name = name
         self.points, self.faults, self.kills, self.memory = [], [], [], []
+        self.left_out = sum(n for klass, n in counts.items() if is_left_out(klass))
         for klass, n in sorted(counts.items()):
+            if is_left_out(klass):
+                continue
             call = klass.split(" ")[0]
             for i in range(1, n + 1):
                 self.add_point(f"{klass}#{i}", call)
@@ -222,7 +225,7 @@ def summarise(plans, tallies):
              for k in ("faults", "executions", "kills", "violations")}
     covered = sum(len(t.covered & set(plans[n].points)) for n, t in tallies.items() if n in plans)
     print(f"\n{covered} of {sum(len(p.points) for p in plans.values())} points covered, "
-          f"{total['faults']} faults injected")
+          f"{sum(p.left_out for p in plans.values())} left out, {total['faults']} faults injected")
     print(f"{covered} points, {total['executions']} executions, {total['kills']} kills, "
           f"{total['violations']} violations")
     return total["violations"]

@@ -33,12 +33,20 @@ FAULTS = {
     "chmod": ["EIO", "EACCES"], "fchmod": ["EIO", "EACCES"], "fchown": ["EIO", "EACCES"],
     "utimensat": ["EIO"], "futimens": ["EIO"],
     "flock": ["EIO", "ENOLCK"], "fcntl-lock": ["EIO", "ENOLCK"],
+    "flock-unlock": ["EIO"], "fcntl-unlock": ["EIO"],
     "close": ["EIO", "EINTR"], "posix_fadvise": ["EINVAL"],
     "mmap": ["ENOMEM"], "pthread_create": ["EAGAIN", "EAGAIN+"], "fork": ["EAGAIN", "ENOMEM"],
     "pipe2": ["EMFILE"], "mlock": ["ENOMEM"], "memfd_create": ["EMFILE"],
     "getrandom": ["EINTR", "ENOSYS"],
     "malloc": NO_MEMORY, "calloc": NO_MEMORY, "realloc": NO_MEMORY,
 }
+
+# Classes that are counted and not spoilt, by call and end of the place. Of a lock of the -shm that
+# cannot be given back SQLite's connection knows nothing more, but its table of locks, which all
+# connections of the process share, does: each read then waits for itself, for ten seconds, until the
+# last connection to the file is closed. That is not to be mended from outside, and releases fail on
+# network file systems alone, for which SQLite does not offer WAL.
+LEFT_OUT = (("fcntl-unlock", "-shm"),)
 
 # A kill before and after each of these.
 STATE_CHANGING = frozenset((
@@ -98,6 +106,11 @@ class Point:
     def hits_state(self):
         """Can it keep the mount or ctl from answering, or jobs from being noted?"""
         return self.area not in ("repo", "source", "key")
+
+
+def is_left_out(klass):
+    call, _, place = klass.partition(" ")
+    return any(call == c and place.endswith(end) for c, end in LEFT_OUT)
 
 
 def actions_of(call):

@@ -6,6 +6,7 @@ A sandbox has a fixed place, so that the paths in its catalog stay true: what a 
 
 All waiting is on states. The bounds only end what hangs, and a hang is a violation.
 """
+import contextlib
 import ctypes
 import hashlib
 import mmap
@@ -97,6 +98,23 @@ def fingerprint(top):
     return found
 
 
+def copy(source, target):
+    """A file with its holes and its times."""
+    if os.path.islink(source) or os.stat(source).st_blocks * 512 >= os.stat(source).st_size:
+        return shutil.copy2(source, target, follow_symlinks=False)
+    at, size = 0, os.stat(source).st_size
+    with open(source, "rb") as f, open(target, "wb") as out:
+        with contextlib.suppress(OSError):  # there is no more data
+            while True:
+                at = os.lseek(f.fileno(), at, os.SEEK_DATA)
+                end = os.lseek(f.fileno(), at, os.SEEK_HOLE)
+                os.pwrite(out.fileno(), os.pread(f.fileno(), end - at, at), at)
+                at = end
+        out.truncate(size)
+    shutil.copystat(source, target)
+    return target
+
+
 class Sandbox:
     def __init__(self, base, keepfs, shim):
         self.keepfs, self.shim, self.base = keepfs, shim, base
@@ -130,13 +148,15 @@ class Sandbox:
     def keep_template(self, name):
         for part in PARTS:
             if os.path.exists(self.path(part)):
-                shutil.copytree(self.path(part), self.path("templates", name, part), symlinks=True)
+                shutil.copytree(self.path(part), self.path("templates", name, part), symlinks=True,
+                                copy_function=copy)
 
     def restore_template(self, name):
         self.wipe()
         for part in PARTS:
             if os.path.exists(self.path("templates", name, part)):
-                shutil.copytree(self.path("templates", name, part), self.path(part), symlinks=True)
+                shutil.copytree(self.path("templates", name, part), self.path(part), symlinks=True,
+                                copy_function=copy)
 
     # ---- programs with and without the shim ----
 

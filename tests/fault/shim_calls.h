@@ -75,7 +75,8 @@ WRAP(int, -1, utimensat, "utimensat", at_path(dir, path),
      (int dir, const char *path, const struct timespec times[2], int flags), dir, path, times,
      flags)
 WRAP(int, -1, futimens, "futimens", on_fd(fd), (int fd, const struct timespec times[2]), fd, times)
-WRAP(int, -1, flock, "flock", on_fd(fd), (int fd, int how), fd, how)
+WRAP(int, -1, flock, (how & LOCK_UN) ? "flock-unlock" : "flock", on_fd(fd), (int fd, int how), fd,
+     how)
 
 /* ---- looking ---- */
 
@@ -184,7 +185,7 @@ int close(int fd)
     return -1;
 }
 
-/* The taking of locks alone: giving one back, and flags of descriptors, cannot fail. */
+/* Locks alone, not the flags of descriptors. One that cannot be given back is still held. */
 #define WRAP_FCNTL(name)                                                                           \
     int name(int fd, int what, ...)                                                                \
     {                                                                                              \
@@ -194,8 +195,10 @@ int close(int fd)
         va_end(ap);                                                                                \
         struct point at = {GO, 0};                                                                 \
         bool locks = what == F_SETLK || what == F_SETLKW || what == F_OFD_SETLK;                   \
-        if (locks && ((const struct flock *)arg)->l_type != F_UNLCK)                               \
-            at = ENTER("fcntl-lock", on_fd(fd));                                                   \
+        if (locks)                                                                                 \
+            at = ENTER(((const struct flock *)arg)->l_type == F_UNLCK ? "fcntl-unlock"             \
+                                                                      : "fcntl-lock",              \
+                       on_fd(fd));                                                                 \
         if (at.action == FAIL) {                                                                   \
             errno = at.err;                                                                        \
             return -1;                                                                             \

@@ -47,6 +47,10 @@ def make_tree(box):
     for name, size in (("a", 40000), ("b", 1), ("empty", 0), ("sub/c", 5000), ("sub/d", 200)):
         with open(os.path.join(top, name), "wb") as f:
             f.write(rng.randbytes(size))
+    with open(os.path.join(top, "sparse"), "wb") as f:
+        f.seek(1 << 16)
+        f.write(rng.randbytes(100))
+        f.truncate(1 << 18)
     os.symlink("a", os.path.join(top, "link"))
     with contextlib.suppress(OSError):  # tmpfs has none of these before Linux 6.6
         os.setxattr(os.path.join(top, "b"), "user.note", b"kept")
@@ -175,6 +179,18 @@ def extract(run):
     run.command("extract")
 
 
+def check(run):
+    run.command_on_all("check")
+
+
+def fsck(run):
+    run.command_on_all("fsck")
+
+
+def fsck_deep(run):
+    run.command_on_all("fsck", "--deep")
+
+
 # ---- the table ----
 
 
@@ -237,4 +253,7 @@ WORKLOADS = {w.name: w for w in (
     directory("verify-raw", act=verify, repo=RAW, daemon=False, armed="start"),
     directory("extract-encrypted", act=extract, repo=SEALED, daemon=False, armed="start"),
     sqlite("extract-v1", act=extract, repo=V1, daemon=False, armed="start"),
+    sqlite("check", act=check, repo=SEALED, store=IDS, daemon=False, armed="start"),
+    sqlite("fsck", act=fsck, repo=SEALED, store=IDS, daemon=False, armed="start"),
+    directory("fsck-deep", act=fsck_deep, repo=ZSTD, daemon=False, armed="start"),
 )}

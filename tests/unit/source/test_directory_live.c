@@ -15,6 +15,8 @@
 
 #include "tree.h"
 
+#include <grp.h>
+#include <pwd.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -30,7 +32,38 @@ static struct {
     off_t bad_from, bad_to; /* reads in here fail */
     off_t end;              /* if not 0, reads from here on find the end of the file */
     bool huge;              /* its file's holes are told by nobody */
+    int no_names;           /* users and groups cannot be looked up, for this reason */
+    int asked;              /* how often that was tried */
 } world;
+
+/* Everybody is called "who". */
+int getpwuid_r(uid_t uid, struct passwd *user, char *buf, size_t size, struct passwd **out)
+{
+    (void)uid;
+    world.asked++;
+    *out = NULL;
+    if (world.no_names)
+        return world.no_names;
+    if (size < 5000) /* a long entry */
+        return ERANGE;
+    strcpy(buf, "who");
+    *user = (struct passwd){.pw_name = buf};
+    *out = user;
+    return 0;
+}
+
+int getgrgid_r(gid_t gid, struct group *group, char *buf, size_t size, struct group **out)
+{
+    (void)gid;
+    world.asked++;
+    *out = NULL;
+    if (world.no_names)
+        return world.no_names;
+    snprintf(buf, size, "whose");
+    *group = (struct group){.gr_name = buf};
+    *out = group;
+    return 0;
+}
 
 int fstatat(int dirfd, const char *name, struct stat *st, int flags)
 {
@@ -513,6 +546,59 @@ static void files_above_8_gib_are_streamed_whole(void **state)
                 "9663676416 huge\n6 z");
 }
 
+/* ---- names of owners ---- */
+
+static void owners_have_names_and_are_looked_up_once(void **state)
+{
+    struct tree *t = *state;
+
+    free(tree_shell(t, "touch src/a src/b"));
+    tree_backup(t);
+    tree_prints(t, "tar -tvf stream.tar | cut -d' ' -f2 | uniq", "who/whose");
+    assert_in_range(world.asked, 2, 5); /* with some for the long entry */
+    assert_string_equal(buf_text(&t->log), "");
+}
+
+static void an_owner_that_nobody_has_is_a_number(void **state)
+{
+    struct tree *t = *state;
+
+    world.no_names = ENOENT;
+    free(tree_shell(t, "touch src/a"));
+    tree_backup(t);
+    tree_prints(t, "tar -tvf stream.tar | cut -d' ' -f2 | uniq | grep -c '^[0-9]*/[0-9]*$'", "1");
+    assert_string_equal(buf_text(&t->log), "");
+}
+
+static void owners_that_cannot_be_looked_up_are_logged_once(void **state)
+{
+    struct tree *t = *state;
+
+    world.no_names = EIO;
+    /* Behind a symlink nothing of an entry is taken over from the last. */
+    free(tree_shell(t, "touch src/a; ln -s a src/b; ln -s a src/c"));
+    tree_backup(t);
+    assert_int_equal(world.asked, 2);
+    const char *log = buf_text(&t->log);
+    const char *user = strstr(log, "the name of user "), *group = strstr(log, "the name of group ");
+    assert_non_null(user);
+    assert_non_null(group);
+    assert_null(strstr(user + 1, "the name of user "));
+    assert_non_null(strstr(log, strerror(EIO)));
+}
+
+static void without_memory_for_an_owner_the_backup_fails(void **state)
+{
+    static const int shortages[] = {ENOMEM, EMFILE, ENFILE};
+    struct tree *t = *state;
+
+    free(tree_shell(t, "touch src/a"));
+    for (size_t i = 0; i < sizeof shortages / sizeof shortages[0]; i++) {
+        world.no_names = shortages[i];
+        tree_fails(t, ERR_INTERNAL, "the name of an owner");
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown_as_root)
 
 int main(void)
@@ -539,6 +625,10 @@ int main(void)
         CASE(the_outputs_own_error_comes_back_from_every_write),
         CASE(small_entries_are_written_in_large_pieces),
         CASE(files_above_8_gib_are_streamed_whole),
+        CASE(owners_have_names_and_are_looked_up_once),
+        CASE(an_owner_that_nobody_has_is_a_number),
+        CASE(owners_that_cannot_be_looked_up_are_logged_once),
+        CASE(without_memory_for_an_owner_the_backup_fails),
     };
 
     umask(022);
