@@ -142,8 +142,8 @@ static void expect_only(const char *name, const char *value)
 
 static int acl_count(void)
 {
-    return archive_entry_acl_count(tar_entry(tar), ARCHIVE_ENTRY_ACL_TYPE_ACCESS |
-                                                       ARCHIVE_ENTRY_ACL_TYPE_DEFAULT);
+    return archive_entry_acl_count(tar_entry(tar),
+                                   ARCHIVE_ENTRY_ACL_TYPE_ACCESS | ARCHIVE_ENTRY_ACL_TYPE_DEFAULT);
 }
 
 /* ---- attributes ---- */
@@ -191,35 +191,40 @@ static void what_cannot_be_opened_is_asked_by_its_path(void **state)
 
 /* ---- ACLs ---- */
 
-/* Version 2, then user::rw-, user:4:r--, group::r--, mask::r--, other::---. */
-static const unsigned char acl[] = {
-    2, 0, 0, 0, 0x01, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, 0x02, 0,    4,    0,    4,    0,
-    0, 0, 0x04, 0, 4, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 4, 0,    0xff, 0xff, 0xff, 0xff,
-    0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
-};
+/* clang-format off */
+#define ACL                                                                                        \
+    "\2\0\0\0"                             /* the version */                                        \
+    "\1\0\6\0\377\377\377\377"             /* user::rw- */                                          \
+    "\2\0\4\0\4\0\0\0"                     /* user:4:r-- */                                         \
+    "\4\0\4\0\377\377\377\377"             /* group::r-- */                                         \
+    "\10\0\4\0\5\0\0\0"                    /* group:5:r-- */                                        \
+    "\20\0\4\0\377\377\377\377"            /* mask::r-- */                                          \
+    "\40\0\0\0\377\377\377\377"            /* other::--- */
+/* clang-format on */
+enum { ACL_SIZE = sizeof ACL - 1 };
 
 static void an_acl_is_stored_as_one_and_not_as_an_attribute(void **state)
 {
     (void)state;
-    give(0, ACCESS, acl, sizeof acl);
-    give(1, DEFAULT, acl, sizeof acl);
+    give(0, ACCESS, ACL, ACL_SIZE);
+    give(1, DEFAULT, ACL, ACL_SIZE);
     assert_int_equal(attrs_add(attrs, 0, false, tar), 0);
     assert_int_equal(archive_entry_xattr_reset(tar_entry(tar)), 0);
     /* Of the access ACL, user, group and other are in the mode; the default one has all. */
-    assert_int_equal(archive_entry_acl_count(tar_entry(tar), ARCHIVE_ENTRY_ACL_TYPE_DEFAULT), 5);
-    assert_int_equal(archive_entry_acl_count(tar_entry(tar), ARCHIVE_ENTRY_ACL_TYPE_ACCESS), 5);
+    assert_int_equal(archive_entry_acl_count(tar_entry(tar), ARCHIVE_ENTRY_ACL_TYPE_DEFAULT), 6);
+    assert_int_equal(archive_entry_acl_count(tar_entry(tar), ARCHIVE_ENTRY_ACL_TYPE_ACCESS), 6);
     assert_int_equal(archive_entry_perm(tar_entry(tar)), 0640);
 }
 
 /* The byte at `at` of the ACL is another one, or it ends there. */
 static void expect_no_acl(const char *name, size_t at, int byte)
 {
-    unsigned char spoilt[sizeof acl];
+    unsigned char spoilt[ACL_SIZE];
 
-    memcpy(spoilt, acl, sizeof acl);
+    memcpy(spoilt, ACL, ACL_SIZE);
     if (byte >= 0)
         spoilt[at] = (unsigned char)byte;
-    give(0, name, spoilt, byte >= 0 ? sizeof acl : at);
+    give(0, name, spoilt, byte >= 0 ? ACL_SIZE : at);
     assert_int_equal(attrs_add(attrs, 0, false, tar), EINVAL);
     assert_int_equal(archive_entry_xattr_reset(tar_entry(tar)), 0);
 }
@@ -232,9 +237,9 @@ static void what_is_no_acl_is_refused(void **state)
     for (size_t i = 0; i < 2; i++) {
         expect_no_acl(names[i], 0, -1); /* no version */
         expect_no_acl(names[i], 3, -1);
-        expect_no_acl(names[i], sizeof acl - 1, -1); /* half an entry */
-        expect_no_acl(names[i], 0, 3);               /* a version to come */
-        expect_no_acl(names[i], 4, 0x40);            /* a tag that there is not */
+        expect_no_acl(names[i], ACL_SIZE - 1, -1); /* half an entry */
+        expect_no_acl(names[i], 0, 3);             /* a version to come */
+        expect_no_acl(names[i], 4, 0x40);          /* a tag that there is not */
         assert_int_equal(acl_count(), 0);
     }
 }

@@ -221,8 +221,9 @@ static void control_bytes_of_a_name_do_not_reach_the_log(void **state)
     world.open_errno = EACCES;
     tree_set(t, "unreadable", "warn");
     tree_backup(t);
-    assert_string_equal(buf_text(&t->log), "vic\\x7f\\x01tim: opening it failed: Permission denied; "
-                                           "it is not stored\n");
+    assert_string_equal(buf_text(&t->log),
+                        "vic\\x7f\\x01tim: opening it failed: Permission denied; "
+                        "it is not stored\n");
 }
 
 /* ---- looking at what is open ---- */

@@ -241,6 +241,24 @@ static void a_backup_whose_wal_cannot_be_opened_fails(void **state)
     base_backup(b);
 }
 
+/* An offset that no frame's page has, behind bytes that look as if the page were the first. */
+static off_t misleading_offset(struct base *b)
+{
+    static const char first[4] = {0, 0, 0, 1};
+    char *path = xasprintf("%s-wal", b->path);
+    struct buf wal = BUF_INIT;
+    off_t found = 0;
+
+    assert_true(file_bytes(path, &wal));
+    for (size_t at = 32; !found && at + 24 + PAGE <= wal.len; at++)
+        if ((at - 32) % (24 + PAGE) != 0 && memcmp(wal.data + at, first, 4) == 0)
+            found = (off_t)at + 24;
+    assert_true(found > 0);
+    buf_release(&wal);
+    free(path);
+    return found;
+}
+
 /* Reads of a frame's page, of other bytes, and of what is not there. */
 static void page_1_in_a_wal_is_noted_and_nothing_else(void **state)
 {
@@ -254,6 +272,7 @@ static void page_1_in_a_wal_is_noted_and_nothing_else(void **state)
     sqlite3_file *wal = file_of(db, SQLITE_FCNTL_JOURNAL_POINTER);
     sqlite_vfs_watch(view);
     assert_int_equal(wal->pMethods->xRead(wal, page, PAGE, 32), SQLITE_OK); /* a frame's header */
+    assert_int_equal(wal->pMethods->xRead(wal, page, PAGE, misleading_offset(b)), SQLITE_OK);
     assert_int_equal(wal->pMethods->xRead(wal, page, 1000, 32 + 24), SQLITE_OK);
     assert_int_equal(view->page1_size, 0);
     assert_int_equal(wal->pMethods->xRead(wal, page, PAGE, 32 + 24), SQLITE_OK);
