@@ -85,10 +85,12 @@ struct job {
     enum job_state state;
     char record[ULID_LEN + 1]; /* the record it makes or made; "" while pending */
     int64_t record_row;        /* 0 until there is one */
-    char requested_by[32];     /* "uid:1000" */
+    char requested_by[40];     /* "uid:1000", "schedule", "retry:" and the ULID of the job before */
     char key[LIMIT_KEY + 1];
     char label[LIMIT_LABEL + 1];
     time_ms created_at, started_at, finished_at;
+    int attempt;  /* 1 for the first, one more for each retry */
+    time_ms tick; /* of the schedule that asked; only for catalog_jobs_create, not kept with it */
     int progress; /* 0..100 */
     struct stats stats;
     struct error error; /* ERR_NONE unless failed or interrupted */
@@ -107,6 +109,9 @@ struct record {
     uint64_t manifest_bytes;
     uint64_t payload_id_count;
     uint64_t payload_ids_bytes; /* size of the list, one id per line */
+    bool pinned;                /* kept: neither retention nor a person's rmdir deletes it */
+    bool suspect;               /* much smaller than those before it, and nobody has reviewed it */
+    bool reviewed;              /* was suspect, and a person says that it is as it should be */
     char job[ULID_LEN + 1];     /* "" if it is not known any more */
     int64_t job_row;
 };

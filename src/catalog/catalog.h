@@ -8,7 +8,7 @@
  * last value goes into the job's row with the final state.
  *
  * The database is a cache of the repos as far as records go: delete it and the same records are
- * adopted again. Jobs and pins are only here.
+ * adopted again. Jobs, pins, what is suspect and which ticks were handled are only here.
  *
  * Final states are guarded: an UPDATE names the states it may leave, and one that finds no row is
  * an error, never an upsert.
@@ -17,8 +17,9 @@
  * was) for one that fails, ERR_NOT_FOUND (ENOENT) for a row that is not there.
  *
  * Times in rows are ms; row ids are AUTOINCREMENT and never reused, so that inodes are not either.
- * Threads: any function from any thread; none calls back while the mutex is held, but for the list
- * callbacks, which must not call the catalog.
+ * Threads: any function from any thread; who waits for the mutex is not overtaken again and again.
+ * Callbacks are called with it held and must not call the catalog, but for those of which it is
+ * said that they may.
  */
 #ifndef KEEPFS_CATALOG_H
 #define KEEPFS_CATALOG_H
@@ -49,12 +50,50 @@ struct catalog *catalog_open_look(const char *path, struct error *err);
 int catalog_integrity(struct catalog *c, void (*fault)(void *ctx, const char *text), void *ctx,
                       struct error *err);
 
+/* ---- events ---- */
+
+enum catalog_object { OBJECT_JOB, OBJECT_RECORD };
+
+/*
+ * One change of state that was committed.
+ *
+ *   job      pending running succeeded failed interrupted
+ *   record   created (by its job) adopted missing deleting deleted
+ *            pinned unpinned suspect reviewed
+ *
+ * `from` is the state before: "" for what was not there; of a record good, missing or deleting, and
+ * it is good for the four that leave the state as it is.
+ */
+struct catalog_event {
+    uint64_t seq; /* 1, 2, 3, ... since the catalog was opened, without a gap */
+    time_ms time; /* of the commit, by the system's clock; one for all of a transaction */
+    enum catalog_object object;
+    int64_t row;
+    char ulid[ULID_LEN + 1];
+    char store[LIMIT_ID + 1];
+    char repo[LIMIT_ID + 1];
+    const char *from, *to; /* static */
+};
+typedef void (*catalog_event_fn)(void *ctx, const struct catalog_event *e);
+
+/*
+ * From now on `fn` is called for each change exactly once, in the order of the commits, by the
+ * thread that made it and before the function that made it returns. What was rolled back, or left
+ * as it was, gives no event; nor do progress and pruning.
+ *
+ * It is called after the commit with the catalog's mutex held, which is what keeps the order: it
+ * must not call the catalog, nor wait for anybody who does; it puts the event into a queue of its
+ * own and returns. Set it once, before there are threads. NULL: nobody listens.
+ */
+void catalog_on_event(struct catalog *c, catalog_event_fn fn, void *ctx);
+
 /* ---- jobs ---- */
 
 /*
  * Inserts `count` pending jobs in one transaction and sets their `row`. All or none. Uses ulid,
- * kind, store, repo, requested_by, key, label, created_at. A key that was used before:
- * ERR_INVALID with errnum EEXIST, the earlier job's ULID in the message.
+ * kind, store, repo, requested_by, key, label, created_at, attempt (0 is taken as 1);
+ * a tick that is not 0 is stored as catalog_tick_set does. A key that
+ * was used before: ERR_INVALID with errnum EEXIST, the earlier job's ULID in the message.
  */
 int catalog_jobs_create(struct catalog *c, struct job *jobs, size_t count, struct error *err);
 
@@ -88,6 +127,21 @@ int catalog_store_activity(struct catalog *c, const char *store, enum job_state 
  * `record` is null until the record can be found. */
 int catalog_job_json(struct catalog *c, int64_t row, struct buf *out, struct error *err);
 
+/*
+ * Deletes finished jobs with finished_at < finished_before, oldest first, at most `limit` of them
+ * (1..CATALOG_PRUNE_MAX) in one short transaction; *count is below `limit` when no more are left.
+ * Then, without the mutex, `fn` gets their ULIDs in that order, to remove what belongs to them; it
+ * may call the catalog. A crash in between leaves logs without a job, which the next start removes.
+ *
+ * Never pruned: what is pending or running, and of each repo the newest success of each kind of
+ * job. A record may outlive the job that made it: its `job` is "" then. The key of a pruned job can
+ * be used again.
+ */
+enum { CATALOG_PRUNE_MAX = 1000 };
+typedef void (*catalog_pruned_fn)(void *ctx, const char *ulid);
+int catalog_jobs_prune(struct catalog *c, time_ms finished_before, size_t limit,
+                       catalog_pruned_fn fn, void *ctx, size_t *count, struct error *err);
+
 /* A directory entry of a listing, ascending by row and starting behind `after`. The callback
  * returns true to go on. */
 struct catalog_entry {
@@ -101,8 +155,9 @@ int catalog_list(struct catalog *c, enum catalog_list what, int64_t after, catal
 
 /* ---- records ---- */
 
-/* Inserts an adopted record, or brings one back that was missing. Nothing happens if it is there.
- */
+/* Inserts an adopted record, or brings one back that was missing. Nothing happens if it is there. A
+ * new one is pinned if the record says so and no job here made it: what an archive of another
+ * catalog's was pinned for is not known. One that comes back has its own pin. */
 int catalog_record_adopt(struct catalog *c, const struct record *record, bool *adopted,
                          struct error *err);
 int catalog_record_get(struct catalog *c, const char *ulid, struct record *out, struct error *err);
@@ -118,6 +173,11 @@ int catalog_records_missing(struct catalog *c, const char *store, const char *re
                             char (*ids)[ULID_LEN + 1], size_t count, size_t *missing,
                             struct error *err);
 
+/* A record of the repo that is missing and newer than `after`: into `ulid`, of ULID_LEN + 1 bytes.
+ * ERR_NOT_FOUND if none is. */
+int catalog_record_lost(struct catalog *c, const char *store, const char *repo, time_ms after,
+                        char *ulid, struct error *err);
+
 /* A record's row whatever its state, for whoever compares rows with archives. */
 enum record_state { RECORD_GOOD, RECORD_MISSING, RECORD_DELETING };
 int catalog_record_find(struct catalog *c, const char *ulid, struct record *out,
@@ -126,9 +186,47 @@ int catalog_record_find(struct catalog *c, const char *ulid, struct record *out,
 typedef void (*catalog_record_fn)(void *ctx, const struct record *r);
 int catalog_records_of_repo(struct catalog *c, const char *store, const char *repo,
                             catalog_record_fn fn, void *ctx, struct error *err);
+/*
+ * The same, newest first by (created_at, ulid), for whoever has time: it is read page by page, and
+ * `fn` is called without the mutex and may call the catalog. None is given twice; what comes or
+ * goes meanwhile may be given or not.
+ */
+int catalog_records_newest(struct catalog *c, const char *store, const char *repo,
+                           catalog_record_fn fn, void *ctx, struct error *err);
 /* How many records there are of each repo that has any, configured or not. */
 typedef void (*catalog_count_fn)(void *ctx, const char *store, const char *repo, size_t records);
 int catalog_records_count(struct catalog *c, catalog_count_fn fn, void *ctx, struct error *err);
+
+/* content_bytes of the newest good records of a repo that are older than `before_ulid`, newest
+ * first. ERR_NOT_FOUND if that record has no row, whatever its state. */
+enum { CATALOG_SIZES = 5 };
+int catalog_record_sizes(struct catalog *c, const char *store, const char *repo,
+                         const char *before_ulid, uint64_t sizes[CATALOG_SIZES], size_t *count,
+                         struct error *err);
+
+/* Not suspect means reviewed by a person, and stays so: it cannot be marked again. Of a good
+ * record; ERR_NOT_FOUND if there is none, also while it is being deleted. What stands so already is
+ * success. Both survive its being missing for a while. */
+int catalog_record_pin(struct catalog *c, const char *ulid, bool pinned, struct error *err);
+int catalog_record_mark_suspect(struct catalog *c, const char *ulid, bool suspect,
+                                struct error *err);
+
+/*
+ * Deleting a record: begin, then remove its archive, then end. From begin on it is neither listed
+ * nor found and cannot be pinned, adopted or brought back; jobs go on naming it, with record_row 0.
+ *
+ * begin: ERR_INVALID with errnum EPERM for a pinned one, ERR_NOT_FOUND for a missing or unknown
+ * one; success, and nothing more, for one that is deleting already. end: ERR_NOT_FOUND unless it is
+ * deleting.
+ */
+int catalog_record_delete_begin(struct catalog *c, const char *ulid, struct error *err);
+/* begin, for a rule: only while the record `kept`, for which this one may go, is good itself.
+ * ERR_NOT_FOUND if either is not, or if this one is pinned by now. */
+int catalog_record_expire(struct catalog *c, const char *ulid, const char *kept, struct error *err);
+int catalog_record_delete_end(struct catalog *c, const char *ulid, struct error *err);
+/* The deletions that were begun and not ended, of all repos, oldest row first. `fn` is called
+ * without the mutex and may call the catalog, also to end them. */
+int catalog_records_deleting(struct catalog *c, catalog_record_fn fn, void *ctx, struct error *err);
 
 /* ---- stores and repos: rows of the configuration, so that each has an inode ---- */
 
@@ -136,11 +234,25 @@ int catalog_records_count(struct catalog *c, catalog_count_fn fn, void *ctx, str
 int catalog_store_row(struct catalog *c, const char *store, int64_t *row, struct error *err);
 int catalog_repo_row(struct catalog *c, const char *store, const char *repo, int64_t *row,
                      struct error *err);
+/* The way back; `store` and `repo` have room for LIMIT_ID and a NUL. ERR_NOT_FOUND for a row that
+ * is none. A name stays, also when it is in no configuration any more. */
+int catalog_store_at(struct catalog *c, int64_t row, char *store, struct error *err);
+int catalog_repo_at(struct catalog *c, int64_t row, char *store, char *repo, struct error *err);
+/* All stores that ever had a row; as catalog_list. */
+int catalog_list_stores(struct catalog *c, int64_t after, catalog_list_fn fn, void *ctx,
+                        struct error *err);
 /* Has an archive ever been published at this place for this repo? Then the place is not made
  * again when it is absent. catalog_repo_used is called by whoever had a success or adopted. */
 int catalog_repo_used(struct catalog *c, const char *store, const char *repo, const char *place,
                       struct error *err);
 int catalog_repo_is_used(struct catalog *c, const char *store, const char *repo, const char *place,
                          bool *used, struct error *err);
+
+/* The last tick of a repo's schedule that was handled, 0 if there is none: what a start has to
+ * catch up with. It may be set back, as after a clock was put right. */
+int catalog_tick_get(struct catalog *c, const char *store, const char *repo, time_ms *handled,
+                     struct error *err);
+int catalog_tick_set(struct catalog *c, const char *store, const char *repo, time_ms handled,
+                     struct error *err);
 
 #endif

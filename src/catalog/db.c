@@ -122,9 +122,16 @@ int db_fail(struct catalog *c, int rc, struct error *err)
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
         return db_unusable(c, text, err);
+    case SQLITE_PROTOCOL:
+        /* After ten seconds of tries, of SQLite's own. */
+        error_set(err, ERR_STATE_UNAVAILABLE,
+                  "state database %s: %s: its locks do not work, as happens on network file "
+                  "systems; keep the state on a local one and start keepfs again",
+                  c->path, text);
+        err->errnum = EIO;
+        return -1;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-    case SQLITE_PROTOCOL:
         error_set(err, ERR_STATE_UNAVAILABLE,
                   "state database %s: %s: another process has had it locked for %d ms; end the "
                   "transaction of whatever has it open",
@@ -138,9 +145,14 @@ int db_fail(struct catalog *c, int rc, struct error *err)
 
 /* ---- the mutex ---- */
 
+/* A mutex goes to whoever comes first after it was let go, and that is mostly the thread that did:
+ * a pass over many pages would keep everybody out until its end. It cannot overtake one who holds
+ * `turn` already. */
 struct catalog *db_hold(struct catalog *c)
 {
+    pthread_mutex_lock(&c->turn);
     pthread_mutex_lock(&c->lock);
+    pthread_mutex_unlock(&c->turn);
     return c;
 }
 
@@ -235,8 +247,11 @@ int db_begin(struct catalog *c, struct error *err)
 
 int db_end(struct catalog *c, int result, struct error *err)
 {
-    if (result == 0 && run_plain(c, SQL_COMMIT, err) == 0)
+    if (result == 0 && run_plain(c, SQL_COMMIT, err) == 0) {
+        events_send(c);
         return 0;
+    }
+    events_forget(c);
     /* A full disk or a failing one has made SQLite roll back already. */
     if (!sqlite3_get_autocommit(c->sqlite)) {
         struct error ignored;
@@ -330,7 +345,8 @@ static int prepare_table(struct catalog *c, const struct db_text *table, struct 
 
 static int prepare(struct catalog *c, struct error *err)
 {
-    const struct db_text *const tables[] = {db_sql, job_sql, record_sql, store_sql};
+    const struct db_text *const tables[] = {db_sql,     job_sql,           job_json_sql, prune_sql,
+                                            record_sql, record_change_sql, store_sql};
 
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         if (prepare_table(c, tables[i], err) != 0)
@@ -345,6 +361,7 @@ static struct catalog *catalog_new(const char *path)
     struct catalog *c = xcalloc(1, sizeof *c);
 
     c->path = xstrdup(path);
+    pthread_mutex_init(&c->turn, NULL);
     pthread_mutex_init(&c->lock, NULL);
     return c;
 }
@@ -457,6 +474,8 @@ void catalog_close(struct catalog *c)
     assert(rc == SQLITE_OK);
     (void)rc;
     pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->turn);
+    events_release(c);
     free(c->path);
     free(c);
 }

@@ -49,6 +49,8 @@ enum db_sql {
     SQL_LIST_JOBS,
     SQL_LIST_JOBS_ACTIVE,
     SQL_LIST_JOBS_KEYED,
+    SQL_JOBS_OLDEST,
+    SQL_JOB_DELETE,
 
     SQL_LIST_RECORDS,
     SQL_RECORD_STATE,
@@ -57,17 +59,31 @@ enum db_sql {
     SQL_RECORD_AT,
     SQL_RECORD_LATEST_OF_STORE,
     SQL_RECORD_LATEST_OF_REPO,
+    SQL_RECORD_LOST,
     SQL_RECORDS_MISSING,
     SQL_RECORD_FIND,
     SQL_RECORDS_OF_REPO,
     SQL_RECORDS_COUNT,
+    SQL_RECORDS_NEWEST,
+    SQL_RECORDS_DELETING,
+    SQL_RECORD_SIZES,
+    SQL_RECORD_PIN,
+    SQL_RECORD_SUSPECT,
+    SQL_RECORD_DELETE_BEGIN,
+    SQL_RECORD_EXPIRE,
+    SQL_RECORD_DELETE_END,
 
     SQL_STORE_FIND,
+    SQL_STORE_AT,
+    SQL_STORE_LIST,
     SQL_STORE_INSERT,
     SQL_REPO_FIND,
+    SQL_REPO_AT,
     SQL_REPO_INSERT,
     SQL_PLACE_FIND,
     SQL_PLACE_INSERT,
+    SQL_TICK_GET,
+    SQL_TICK_SET,
 
     SQL_COUNT
 };
@@ -77,17 +93,30 @@ struct db_text {
     enum db_sql id;
     const char *text;
 };
-extern const struct db_text job_sql[], record_sql[], store_sql[];
+extern const struct db_text job_sql[], job_json_sql[], prune_sql[], record_sql[],
+    record_change_sql[], store_sql[];
+
+/* Those of the transaction under way. */
+struct events {
+    catalog_event_fn fn; /* NULL: nobody listens, nothing is kept */
+    void *ctx;
+    uint64_t seq; /* of the last one that was sent */
+    struct catalog_event *waiting;
+    size_t count, room;
+};
 
 struct catalog {
     char *path;
+    pthread_mutex_t turn; /* held while one waits for `lock`: see db_hold */
     pthread_mutex_t lock; /* guards all below, and SQLite, which is opened without its own */
     sqlite3 *sqlite;
     sqlite3_stmt *statements[SQL_COUNT];
+    struct events events;
 };
 
 /* ---- the mutex ---- */
 
+/* Whoever lets it go and wants it again gets it behind one who waits already. */
 struct catalog *db_hold(struct catalog *c);
 void db_release(struct catalog **c);
 #define DB_HOLD(c) __attribute__((cleanup(db_release), unused)) struct catalog *db_held = db_hold(c)
@@ -95,7 +124,8 @@ void db_release(struct catalog **c);
 /* ---- transactions ---- */
 
 int db_begin(struct catalog *c, struct error *err);
-/* Commits if `result` is 0, else rolls back; 0 only if it was committed. */
+/* Commits if `result` is 0, else rolls back; 0 only if it was committed. Then the events are sent.
+ */
 int db_end(struct catalog *c, int result, struct error *err);
 
 /* ---- statements ---- */
@@ -139,10 +169,42 @@ int schema_apply(struct catalog *c, struct error *err);
  * ERR_NOT_FOUND if nothing is in it yet. */
 int schema_look(struct catalog *c, struct error *err);
 
-/* ---- records.c, for jobs.c ---- */
+/* ---- events.c ---- */
 
-/* Within a transaction: stores the record or brings it back. *changed is false, and nothing
- * happened, if it was there or is being deleted. */
-int record_put(struct catalog *c, const struct record *record, bool *changed, struct error *err);
+/* Within a transaction: keeps an event, sent when it is committed and forgotten when it is not. The
+ * first columns of the statement's row are id, ulid, store, repo; the words are static. */
+void event_add(struct catalog *c, enum catalog_object object, sqlite3_stmt *s, const char *from,
+               const char *to);
+/* For db_end alone. */
+void events_send(struct catalog *c);
+void events_forget(struct catalog *c);
+void events_release(struct catalog *c);
+
+/* ---- jobs.c, for job_json.c ---- */
+
+/* {"key":value,...} */
+void job_add_stats(struct buf *out, const struct stats *stats);
+int job_read_at(struct catalog *c, int64_t row, struct job *out, struct error *err);
+
+/* ---- records.c, for jobs.c and record_changes.c ---- */
+
+/* Within a transaction: stores the record or brings it back, with an event of `word`. *changed is
+ * false, and nothing happened, if it was there or is being deleted. */
+int record_put(struct catalog *c, const struct record *record, const char *word, bool *changed,
+               struct error *err);
+
+/* How a row stands, whatever its state. */
+struct record_standing {
+    char state[16];
+    bool pinned;
+    int suspect; /* the column: 1 suspect, 2 reviewed */
+};
+/* 1, 0 if there is no such row, -1. */
+int record_standing(struct catalog *c, const char *ulid, struct record_standing *out,
+                    struct error *err);
+
+/* The tick of a repo's schedule, within a transaction. */
+int db_set_tick(struct catalog *c, const char *store, const char *repo, time_ms handled,
+                struct error *err);
 
 #endif

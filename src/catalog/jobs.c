@@ -14,12 +14,13 @@
  * A job and its record become visible together: one transaction, so that a kill leaves a running
  * job and an archive without a row, which the next start adopts and links by jobs.record.
  *
+ * Every statement that changes a job's state returns the columns CHANGED, from which event_add
+ * makes the event that the commit sends.
+ *
  * Figures are a JSON object in one column. They are read back as the digits that stand there, so
  * that also what SQLite's integers cannot hold comes back as it was.
  */
 #include "catalog/db.h"
-
-#include "util/clock.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -32,9 +33,13 @@
 
 #define ACTIVE "state IN ('pending', 'running')"
 
+#define CHANGED "id, ulid, store, repo"
+/* Behind CHANGED: was it pending? A running job has started. */
+#define WAS_PENDING ", started_at IS NULL"
+
 #define JOB_SELECT                                                                                 \
     "SELECT j.id, j.ulid, j.kind, j.store, j.repo, j.state, j.record, r.id, j.requested_by,"       \
-    " j.key, j.label, j.created_at, j.started_at, j.finished_at,"                                  \
+    " j.key, j.label, j.attempt, j.created_at, j.started_at, j.finished_at,"                       \
     " coalesce(p.percent, j.progress),"                                                            \
     " CASE WHEN p.job IS NULL THEN j.stats"                                                        \
     "  WHEN p.expected = 0 THEN json_object('content_bytes', p.done)"                              \
@@ -46,11 +51,11 @@
 #define LAST_PERCENT "coalesce((SELECT percent FROM job_progress WHERE job = jobs.id), progress)"
 
 const struct db_text job_sql[] = {
-    {SQL_JOB_INSERT,
-     "INSERT INTO jobs (ulid, kind, store, repo, state, requested_by, key, label, created_at)"
-     " VALUES (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?7, ?8)"},
+    {SQL_JOB_INSERT, "INSERT INTO jobs (ulid, kind, store, repo, state, requested_by, key, label, "
+                     "created_at, attempt)"
+                     " VALUES (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?7, ?8, ?9) RETURNING " CHANGED},
     {SQL_JOB_START, "UPDATE jobs SET state = 'running', record = ?2, started_at = ?3"
-                    " WHERE ulid = ?1 AND state = 'pending'"},
+                    " WHERE ulid = ?1 AND state = 'pending' RETURNING " CHANGED},
     {SQL_JOB_PROGRESS,
      "INSERT INTO job_progress (job, percent, done, expected)"
      " SELECT id, max(?2, progress), ?3, ?4 FROM jobs WHERE ulid = ?1 AND state = 'running'"
@@ -58,17 +63,17 @@ const struct db_text job_sql[] = {
      " done = max(done, excluded.done), expected = excluded.expected"},
     {SQL_JOB_SUCCEED,
      "UPDATE jobs SET state = 'succeeded', record = ?2, stats = ?3, finished_at = ?4,"
-     " progress = 100 WHERE ulid = ?1 AND state = 'running' RETURNING id"},
+     " progress = 100 WHERE ulid = ?1 AND state = 'running' RETURNING " CHANGED WAS_PENDING},
     {SQL_JOB_FAIL, "UPDATE jobs SET state = ?2, stats = ?3, finished_at = ?4, error_code = ?5,"
                    " error_errno = ?6, error_message = ?7, progress = " LAST_PERCENT
-                   " WHERE ulid = ?1 AND " ACTIVE " RETURNING id"},
+                   " WHERE ulid = ?1 AND " ACTIVE " RETURNING " CHANGED WAS_PENDING},
     {SQL_JOBS_INTERRUPT,
      "UPDATE jobs INDEXED BY jobs_active SET state = 'interrupted', finished_at = ?1,"
      " error_code = ?2, progress = " LAST_PERCENT ","
      " error_message = 'keepfs stopped while this job was ' || state || coalesce("
      "  (SELECT '; its archive was complete and has been adopted as record ' || r.ulid"
      "   FROM records r WHERE r.ulid = jobs.record AND r.state = 'good'), '')"
-     " WHERE " ACTIVE},
+     " WHERE " ACTIVE " RETURNING " CHANGED WAS_PENDING},
     {SQL_PROGRESS_DELETE, "DELETE FROM job_progress WHERE job = ?1"},
     {SQL_PROGRESS_CLEAR, "DELETE FROM job_progress"},
 
@@ -78,11 +83,6 @@ const struct db_text job_sql[] = {
     {SQL_JOB_BY_KEY, JOB_SELECT "j.key = ?1"},
     /* `->` gives a number's own digits, where the column `value` has made it a REAL if large. */
     {SQL_JOB_STATS, "SELECT key, ?1 -> fullkey FROM json_each(?1)"},
-    {SQL_JOB_JSON,
-     "SELECT json_object('id', ?1, 'kind', ?2, 'store', ?3, 'repo', ?4, 'state', ?5,"
-     " 'requested_by', ?6, 'label', ?7, 'key', ?8, 'created_at', ?9, 'started_at', ?10,"
-     " 'finished_at', ?11, 'progress', ?12, 'stats', json(?13), 'error', ?14, 'error_code', ?15,"
-     " 'hint', ?16, 'record', ?17)"},
     /* 'running' sorts behind 'pending'. */
     {SQL_STORE_ACTIVITY, "SELECT state FROM jobs INDEXED BY jobs_active_of_store"
                          " WHERE store = ?1 AND " ACTIVE " ORDER BY state DESC LIMIT 1"},
@@ -104,7 +104,7 @@ static bool is_stat_key(const char *key)
     return *key == '\0';
 }
 
-static void add_stats(struct buf *out, const struct stats *stats)
+void job_add_stats(struct buf *out, const struct stats *stats)
 {
     buf_adds(out, "{");
     for (size_t i = 0; stats && i < stats->count; i++) {
@@ -158,6 +158,7 @@ static int read_job(struct catalog *c, sqlite3_stmt *s, struct job *out, struct 
     db_column_text(s, i++, out->requested_by, sizeof out->requested_by);
     db_column_text(s, i++, out->key, sizeof out->key);
     db_column_text(s, i++, out->label, sizeof out->label);
+    out->attempt = sqlite3_column_int(s, i++);
     out->created_at = sqlite3_column_int64(s, i++);
     out->started_at = sqlite3_column_int64(s, i++);
     out->finished_at = sqlite3_column_int64(s, i++);
@@ -192,7 +193,7 @@ static int find_by_text(struct catalog *c, enum db_sql id, const char *text, str
     return take_job(c, s, out, err);
 }
 
-static int find_at(struct catalog *c, int64_t row, struct job *out, struct error *err)
+int job_read_at(struct catalog *c, int64_t row, struct job *out, struct error *err)
 {
     DB_STATEMENT(s, c, SQL_JOB_AT);
 
@@ -216,7 +217,7 @@ int catalog_job_get(struct catalog *c, const char *ulid, struct job *out, struct
 int catalog_job_at(struct catalog *c, int64_t row, struct job *out, struct error *err)
 {
     DB_HOLD(c);
-    return find_at(c, row, out, err);
+    return job_read_at(c, row, out, err);
 }
 
 int catalog_job_latest(struct catalog *c, struct job *out, struct error *err)
@@ -260,6 +261,11 @@ int catalog_store_activity(struct catalog *c, const char *store, enum job_state 
 
 /* ---- states ---- */
 
+static const char *active_word(bool pending)
+{
+    return job_state_name(pending ? JOB_PENDING : JOB_RUNNING);
+}
+
 /* Inserts one; jobs of the same batch are seen by the look-up of the key too. */
 static int insert_job(struct catalog *c, struct job *job, struct error *err)
 {
@@ -284,16 +290,19 @@ static int insert_job(struct catalog *c, struct job *job, struct error *err)
     db_bind_word(s, 6, job->key);
     db_bind_text(s, 7, job->label);
     db_bind_int(s, 8, job->created_at);
-    if (db_run(c, s, err) != 0)
+    db_bind_int(s, 9, job->attempt ? job->attempt : 1);
+    if (db_row(c, s, err) != 1)
         return -1;
-    job->row = sqlite3_last_insert_rowid(c->sqlite);
-    return 0;
+    job->row = sqlite3_column_int64(s, 0);
+    event_add(c, OBJECT_JOB, s, "", job_state_name(JOB_PENDING));
+    return db_run(c, s, err);
 }
 
 static int insert_jobs(struct catalog *c, struct job *jobs, size_t count, struct error *err)
 {
     for (size_t i = 0; i < count; i++)
-        if (insert_job(c, &jobs[i], err) != 0)
+        if (insert_job(c, &jobs[i], err) != 0 ||
+            (jobs[i].tick && db_set_tick(c, jobs[i].store, jobs[i].repo, jobs[i].tick, err) != 0))
             return -1;
     return 0;
 }
@@ -311,20 +320,31 @@ int catalog_jobs_create(struct catalog *c, struct job *jobs, size_t count, struc
     return -1;
 }
 
-int catalog_job_start(struct catalog *c, const char *job, const char *record, time_ms now,
-                      struct error *err)
+static int start(struct catalog *c, const char *job, const char *record, time_ms now,
+                 struct error *err)
 {
-    DB_HOLD(c);
     DB_STATEMENT(s, c, SQL_JOB_START);
 
     db_bind_text(s, 1, job);
     db_bind_word(s, 2, record);
     db_bind_int(s, 3, now);
-    if (db_run(c, s, err) != 0)
-        return -1;
-    if (sqlite3_changes(c->sqlite) == 0)
+    int found = db_row(c, s, err);
+    if (found == 0)
         return db_not_found(err, "job %s is not pending", job);
-    return 0;
+    if (found < 0)
+        return -1;
+    event_add(c, OBJECT_JOB, s, active_word(true), job_state_name(JOB_RUNNING));
+    return db_run(c, s, err);
+}
+
+int catalog_job_start(struct catalog *c, const char *job, const char *record, time_ms now,
+                      struct error *err)
+{
+    DB_HOLD(c);
+
+    if (db_begin(c, err) != 0)
+        return -1;
+    return db_end(c, start(c, job, record, now, err), err);
 }
 
 static int64_t clamp(uint64_t value)
@@ -352,8 +372,9 @@ int catalog_job_progress(struct catalog *c, const char *job, const struct job_pr
     return 0;
 }
 
-/* Runs a bound UPDATE ... RETURNING id that ends one job, then forgets its progress. */
-static int end_job(struct catalog *c, sqlite3_stmt *update, const char *job, struct error *err)
+/* Runs a bound UPDATE that ends one job as `state`, then forgets its progress. */
+static int end_job(struct catalog *c, sqlite3_stmt *update, const char *job, enum job_state state,
+                   struct error *err)
 {
     int found = db_row(c, update, err);
 
@@ -362,6 +383,8 @@ static int end_job(struct catalog *c, sqlite3_stmt *update, const char *job, str
     if (found == 0)
         return db_not_found(err, "job %s is not there or has a final state already", job);
     int64_t row = sqlite3_column_int64(update, 0);
+    event_add(c, OBJECT_JOB, update, active_word(sqlite3_column_int(update, 4)),
+              job_state_name(state));
     if (db_run(c, update, err) != 0)
         return -1;
 
@@ -380,9 +403,9 @@ static int succeed(struct catalog *c, const char *job, const struct record *reco
     db_bind_text(s, 2, record->ulid);
     db_bind_text(s, 3, stats);
     db_bind_int(s, 4, now);
-    if (end_job(c, s, job, err) != 0)
+    if (end_job(c, s, job, JOB_SUCCEEDED, err) != 0)
         return -1;
-    return record_put(c, record, &changed, err);
+    return record_put(c, record, "created", &changed, err);
 }
 
 int catalog_job_succeed(struct catalog *c, const char *job, const struct record *record,
@@ -390,7 +413,7 @@ int catalog_job_succeed(struct catalog *c, const char *job, const struct record 
 {
     struct buf json = BUF_INIT;
 
-    add_stats(&json, stats);
+    job_add_stats(&json, stats);
     DB_HOLD(c);
     int result = db_begin(c, err);
     if (result == 0)
@@ -411,7 +434,7 @@ static int fail(struct catalog *c, const char *job, enum job_state state, const 
     db_bind_text(s, 5, error_code_name(why->code));
     db_bind_int(s, 6, why->errnum);
     db_bind_text(s, 7, why->message);
-    return end_job(c, s, job, err);
+    return end_job(c, s, job, state, err);
 }
 
 int catalog_job_fail(struct catalog *c, const char *job, enum job_state state,
@@ -422,7 +445,7 @@ int catalog_job_fail(struct catalog *c, const char *job, enum job_state state,
 
     assert(state == JOB_FAILED || state == JOB_INTERRUPTED);
     assert(why->code != ERR_NONE);
-    add_stats(&json, stats);
+    job_add_stats(&json, stats);
     DB_HOLD(c);
     int result = db_begin(c, err);
     if (result == 0)
@@ -434,12 +457,15 @@ int catalog_job_fail(struct catalog *c, const char *job, enum job_state state,
 static int interrupt(struct catalog *c, time_ms now, size_t *count, struct error *err)
 {
     DB_STATEMENT(s, c, SQL_JOBS_INTERRUPT);
+    int more;
 
     db_bind_int(s, 1, now);
     db_bind_text(s, 2, error_code_name(ERR_INTERRUPTED));
-    if (db_run(c, s, err) != 0)
+    for (*count = 0; (more = db_row(c, s, err)) == 1; ++*count)
+        event_add(c, OBJECT_JOB, s, active_word(sqlite3_column_int(s, 4)),
+                  job_state_name(JOB_INTERRUPTED));
+    if (more < 0)
         return -1;
-    *count = (size_t)sqlite3_changes(c->sqlite);
 
     DB_STATEMENT(clear, c, SQL_PROGRESS_CLEAR);
     return db_run(c, clear, err);
@@ -452,104 +478,6 @@ int catalog_jobs_interrupt(struct catalog *c, time_ms now, size_t *count, struct
     if (db_begin(c, err) != 0)
         return -1;
     return db_end(c, interrupt(c, now, count, err), err);
-}
-
-/* ---- JSON ---- */
-
-/* The length of the UTF-8 sequence at s, 0 if there is none: overlong forms, surrogates and what
- * is above U+10FFFF are none. */
-static size_t utf8_sequence(const unsigned char *s)
-{
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-
-    if (n == 1)
-        return 1;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-/* Labels come from a stranger and messages hold file names: neither has to be UTF-8, JSON has. */
-static void add_utf8(struct buf *out, const char *text)
-{
-    while (*text) {
-        size_t n = utf8_sequence((const unsigned char *)text);
-        if (n)
-            buf_add(out, text, n);
-        else
-            buf_adds(out, "\xef\xbf\xbd");
-        text += n ? n : 1;
-    }
-}
-
-/* Texts that have to live while the statement runs. */
-struct json_texts {
-    char created[TIME_TEXT_MAX], started[TIME_TEXT_MAX], finished[TIME_TEXT_MAX];
-    struct buf label, message, stats;
-};
-
-static const char *time_or_null(time_ms t, char text[TIME_TEXT_MAX])
-{
-    return t ? time_format(t, text) : NULL;
-}
-
-static void bind_json(sqlite3_stmt *s, const struct job *job, struct json_texts *t)
-{
-    add_utf8(&t->label, job->label);
-    add_utf8(&t->message, job->error.message);
-    add_stats(&t->stats, &job->stats);
-    db_bind_text(s, 1, job->ulid);
-    db_bind_text(s, 2, job->kind);
-    db_bind_text(s, 3, job->store);
-    db_bind_text(s, 4, job->repo);
-    db_bind_text(s, 5, job_state_name(job->state));
-    db_bind_word(s, 6, job->requested_by);
-    db_bind_word(s, 7, t->label.data);
-    db_bind_word(s, 8, job->key);
-    db_bind_word(s, 9, time_or_null(job->created_at, t->created));
-    db_bind_word(s, 10, time_or_null(job->started_at, t->started));
-    db_bind_word(s, 11, time_or_null(job->finished_at, t->finished));
-    db_bind_int(s, 12, job->progress);
-    db_bind_text(s, 13, t->stats.data);
-    db_bind_word(s, 14, t->message.data);
-    db_bind_word(s, 15, error_code_name(job->error.code));
-    db_bind_word(s, 16, error_code_hint(job->error.code));
-    db_bind_word(s, 17, job->record_row ? job->record : NULL);
-}
-
-static int add_json(struct catalog *c, const struct job *job, struct buf *out, struct error *err)
-{
-    struct json_texts texts = {.label = BUF_INIT, .message = BUF_INIT, .stats = BUF_INIT};
-    int result;
-    {
-        DB_STATEMENT(s, c, SQL_JOB_JSON);
-        bind_json(s, job, &texts);
-        result = db_row(c, s, err) == 1 ? 0 : -1;
-        if (result == 0) {
-            buf_adds(out, (const char *)sqlite3_column_text(s, 0));
-            buf_adds(out, "\n");
-        }
-    }
-    buf_release(&texts.label);
-    buf_release(&texts.message);
-    buf_release(&texts.stats);
-    return result;
-}
-
-int catalog_job_json(struct catalog *c, int64_t row, struct buf *out, struct error *err)
-{
-    DB_HOLD(c);
-    struct job job;
-
-    if (find_at(c, row, &job, err) != 0)
-        return -1;
-    return add_json(c, &job, out, err);
 }
 
 /* ---- listings ---- */

@@ -13,11 +13,15 @@
  *
  * records.state: `good` is listed and found; `missing` was absent from a complete listing of its
  * repo and keeps its row, hence its inode, for when it comes back; `deleting` is not listed any
- * more while its archive is removed. records.pinned keeps a record from deletion.
+ * more while its archive is removed. records.pinned keeps a record from deletion; it and
+ * records.suspect stay while a record is missing.
+ *
+ * ticks.handled is the last tick of a repo's schedule that led to a job, or was skipped knowingly.
  *
  * Every index is there for a statement that has to be a search with a million jobs; the partial
- * ones stay as small as what is pending, keyed or good. Progress of running jobs changes often and
- * is worth nothing after a crash: a TEMP table, in memory.
+ * ones stay as small as what is pending, keyed or good. jobs_finished gives pruning the oldest, and
+ * jobs_succeeded, whose last column is the row, the newest success that it has to keep. Progress of
+ * running jobs changes often and is worth nothing after a crash: a TEMP table, in memory.
  */
 #include "catalog/db.h"
 
@@ -95,6 +99,20 @@ static const char *const versions[] = {
     "  place TEXT NOT NULL,"
     "  PRIMARY KEY (repo, place)"
     ") STRICT, WITHOUT ROWID;",
+
+    "ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1 CHECK (attempt >= 1);"
+    "CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;"
+    "CREATE INDEX jobs_succeeded ON jobs (store, repo, kind) WHERE state = 'succeeded';"
+
+    "ALTER TABLE records ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0 CHECK (suspect IN (0, 1, "
+    "2));"
+    "CREATE INDEX records_deleting ON records (id) WHERE state = 'deleting';"
+    "CREATE INDEX records_missing ON records (store, repo, created_at) WHERE state = 'missing';"
+
+    "CREATE TABLE ticks ("
+    "  repo INTEGER PRIMARY KEY REFERENCES repos (id),"
+    "  handled INTEGER NOT NULL"
+    ") STRICT;",
 };
 
 #define VERSION ((int)(sizeof versions / sizeof versions[0]))

@@ -20,6 +20,7 @@
 #include "util/ulid.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,72 @@ __attribute__((unused)) static void assert_same_job(const struct job *a, const s
     assert_memory_equal(a, b, sizeof *a);
 }
 
+/* ---- records ---- */
+
+__attribute__((unused)) static struct record stored_record(struct fixture *f, const char *repo)
+{
+    struct record r = new_record("app", repo);
+    bool adopted;
+
+    OK(catalog_record_adopt(f->c, &r, &adopted, &f->err));
+    OK(catalog_record_get(f->c, r.ulid, &r, &f->err));
+    return r;
+}
+
+__attribute__((unused)) static enum record_state state_of(struct fixture *f, const char *ulid)
+{
+    struct record r;
+    enum record_state word;
+
+    OK(catalog_record_find(f->c, ulid, &r, &word, &f->err));
+    return word;
+}
+
+/* All rows of all tables of the file, as text; the caller frees it. */
+__attribute__((unused)) static char *dump(struct fixture *f)
+{
+    static const char *const tables[] = {"jobs",  "records", "stores",         "repos",
+                                         "ticks", "places",  "sqlite_sequence"};
+    struct buf out = BUF_INIT;
+
+    for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
+        __attribute__((cleanup(free_charp))) char *query = xasprintf("SELECT * FROM %s", tables[t]);
+        sqlite3_stmt *s = NULL;
+        assert_int_equal(sqlite3_prepare_v2(f->c->sqlite, query, -1, &s, NULL), SQLITE_OK);
+        buf_addf(&out, "%s\n", tables[t]);
+        while (sqlite3_step(s) == SQLITE_ROW) {
+            for (int i = 0; i < sqlite3_column_count(s); i++) {
+                const char *text = (const char *)sqlite3_column_text(s, i);
+                buf_addf(&out, "%s|", text ? text : "null");
+            }
+            buf_adds(&out, "\n");
+        }
+        sqlite3_finalize(s);
+    }
+    return buf_steal(&out);
+}
+
+/* ---- events ---- */
+
+/* A listener: a line for each event, "1 job ULID pending>running\n", and whether they were in
+ * order. Its lines are read when nothing is under way. */
+struct heard {
+    struct buf lines;
+    size_t count;
+    struct catalog_event last;
+};
+
+__attribute__((unused)) static void hear(void *ctx, const struct catalog_event *e)
+{
+    struct heard *h = ctx;
+
+    assert_true(h->count == 0 || e->seq == h->last.seq + 1);
+    h->count++;
+    h->last = *e;
+    buf_addf(&h->lines, "%s %s %s>%s\n", e->object == OBJECT_JOB ? "job" : "record", e->ulid,
+             e->from, e->to);
+}
+
 /* A callback that counts and keeps the last entry. */
 struct listing {
     size_t count, stop_after; /* 0 = never */
@@ -219,6 +286,19 @@ __attribute__((unused)) static bool count_any(void *ctx, const struct catalog_en
     (void)e;
     ++*(int *)ctx;
     return true;
+}
+
+/* 'S' while it waits for something. */
+__attribute__((unused)) static char thread_state(pid_t tid)
+{
+    char path[64], text[512] = "";
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+    int fd = open(path, O_RDONLY);
+    ssize_t n = fd_pread_all(fd, text, sizeof text - 1, 0);
+    close(fd);
+    const char *end = n > 0 ? strrchr(text, ')') : NULL;
+    return end ? end[2] : '?';
 }
 
 /* In a child nothing of cmocka works: a failed expectation is a message and an exit status. */

@@ -172,16 +172,20 @@ static void damaged_page_is_unavailable_not_a_crash(void **state)
 
     for (int i = 0; i < 100; i++)
         job_in(f, JOB_SUCCEEDED);
+    sqlite3_stmt *root;
+    assert_int_equal(sqlite3_prepare_v2(f->c->sqlite,
+                                        "SELECT rootpage FROM sqlite_schema WHERE name = 'jobs'",
+                                        -1, &root, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(root), SQLITE_ROW);
+    off_t at = (off_t)(sqlite3_column_int64(root, 0) - 1) * 4096;
+    sqlite3_finalize(root);
     catalog_close(f->c);
     f->c = NULL;
     int fd = open(f->path, O_WRONLY);
-    char zeros[4096];
-    struct stat st;
-    memset(zeros, 0xee, sizeof zeros);
-    assert_int_equal(fstat(fd, &st), 0);
-    /* The first page stays: the file is still a database of keepfs. */
-    for (off_t at = 4096; at < st.st_size; at += 4096)
-        assert_int_equal(pwrite(fd, zeros, 4096, at), 4096);
+    char other[4096];
+    memset(other, 0xee, sizeof other);
+    assert_int_equal(pwrite(fd, other, sizeof other, at), sizeof other);
     close(fd);
     f->c = catalog_open(f->path, &f->err);
     assert_non_null(f->c);
@@ -420,6 +424,54 @@ static void stores_and_repos_keep_their_rows(void **state)
     assert_int_equal(again, web_a);
 }
 
+static void a_row_says_whose_it_is(void **state)
+{
+    struct fixture *f = *state;
+    char store[LIMIT_ID + 1], repo[LIMIT_ID + 1];
+    int64_t app, nas;
+
+    OK(catalog_store_row(f->c, "app", &app, &f->err));
+    OK(catalog_repo_row(f->c, "web", "nas", &nas, &f->err));
+    reopen(f);
+    OK(catalog_store_at(f->c, app, store, &f->err));
+    assert_string_equal(store, "app");
+    OK(catalog_repo_at(f->c, nas, store, repo, &f->err));
+    assert_string_equal(store, "web");
+    assert_string_equal(repo, "nas");
+    assert_int_equal(catalog_store_at(f->c, 77, store, &f->err), -1);
+    assert_int_equal(f->err.code, ERR_NOT_FOUND);
+    assert_int_equal(catalog_repo_at(f->c, 77, store, repo, &f->err), -1);
+    assert_int_equal(f->err.code, ERR_NOT_FOUND);
+    assert_string_equal(store, "web");
+}
+
+static bool add_name(void *ctx, const struct catalog_entry *e)
+{
+    char *names = ctx;
+
+    strcat(strcat(names, e->name), " ");
+    return strcmp(e->name, "c") != 0;
+}
+
+static void stores_are_listed_by_row_behind_any_of_them(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const ids[] = {"b", "a", "c", "d"};
+    char names[16] = "";
+    int64_t rows[4];
+
+    for (size_t i = 0; i < 4; i++)
+        OK(catalog_store_row(f->c, ids[i], &rows[i], &f->err));
+    OK(catalog_list_stores(f->c, 0, add_name, names, &f->err));
+    assert_string_equal(names, "b a c ");
+    names[0] = '\0';
+    OK(catalog_list_stores(f->c, rows[2], add_name, names, &f->err));
+    assert_string_equal(names, "d ");
+    names[0] = '\0';
+    OK(catalog_list_stores(f->c, rows[3], add_name, names, &f->err));
+    assert_string_equal(names, "");
+}
+
 static void repo_is_used_at_each_place_it_was_used_at(void **state)
 {
     struct fixture *f = *state;
@@ -526,6 +578,8 @@ int main(void)
         TEST(insert_during_a_listing_neither_repeats_nor_hides_entries),
         TEST(row_ids_are_never_used_again),
         TEST(stores_and_repos_keep_their_rows),
+        TEST(a_row_says_whose_it_is),
+        TEST(stores_are_listed_by_row_behind_any_of_them),
         TEST(repo_is_used_at_each_place_it_was_used_at),
         TEST(threads_share_one_catalog),
     };

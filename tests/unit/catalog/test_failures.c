@@ -194,18 +194,6 @@ struct holder {
     pthread_barrier_t locked;
 };
 
-static char thread_state(pid_t tid)
-{
-    char path[64], text[512] = "";
-
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
-    int fd = open(path, O_RDONLY);
-    ssize_t n = fd_pread_all(fd, text, sizeof text - 1, 0);
-    close(fd);
-    const char *end = n > 0 ? strrchr(text, ')') : NULL;
-    return end ? end[2] : '?';
-}
-
 static void *hold_lock(void *ctx)
 {
     struct holder *h = ctx;

@@ -23,7 +23,7 @@ static void json_of_a_success_has_all_keys_in_order(void **state)
         "\"created_at\":\"2026-11-21T06:30:28.123Z\",\"started_at\":\"2026-11-21T06:30:28.124Z\","
         "\"finished_at\":\"2026-11-21T06:30:28.125Z\",\"progress\":100,"
         "\"stats\":{\"content_bytes\":7},\"error\":null,\"error_code\":null,\"hint\":null,"
-        "\"record\":\"%s\"}\n",
+        "\"record\":\"%s\",\"attempt\":1}\n",
         job.ulid, job.record);
 
     assert_string_equal(json, expected);
@@ -36,7 +36,7 @@ static void json_of_a_failure_has_error_code_and_hint(void **state)
     __attribute__((cleanup(free_charp))) char *json = json_of(f, &job);
     __attribute__((cleanup(free_charp))) char *expected = xasprintf(
         "\"error\":\"the reason of source_unavailable\",\"error_code\":\"source_unavailable\","
-        "\"hint\":\"%s\",\"record\":null}\n",
+        "\"hint\":\"%s\",\"record\":null,\"attempt\":1}\n",
         error_code_hint(ERR_SOURCE_UNAVAILABLE));
 
     assert_non_null(strstr(json, expected));

@@ -19,6 +19,7 @@ static void created_job_survives_reopen_with_every_field(void **state)
 
     snprintf(job.key, sizeof job.key, "deploy-42");
     snprintf(job.label, sizeof job.label, "before \"the\" upgrade\n\xff");
+    job.attempt = 3;
     OK(catalog_jobs_create(f->c, &job, 1, &f->err));
     assert_true(job.row > 0);
     reopen(f);
@@ -34,12 +35,29 @@ static void created_job_survives_reopen_with_every_field(void **state)
     assert_string_equal(read.requested_by, "uid:1000");
     assert_string_equal(read.key, "deploy-42");
     assert_string_equal(read.label, job.label);
+    assert_int_equal(read.attempt, 3);
     assert_int_equal(read.created_at, NOW);
     assert_int_equal(read.started_at, 0);
     assert_int_equal(read.finished_at, 0);
     assert_int_equal(read.progress, 0);
     assert_int_equal(read.stats.count, 0);
     assert_int_equal(read.error.code, ERR_NONE);
+}
+
+static void retry_names_the_job_before_it_and_a_first_attempt_is_one(void **state)
+{
+    struct fixture *f = *state;
+    struct job first = new_job("app", "nightly"), retry = new_job("app", "nightly");
+
+    snprintf(retry.requested_by, sizeof retry.requested_by, "retry:%s", first.ulid);
+    retry.attempt = 2;
+    OK(catalog_jobs_create(f->c, &first, 1, &f->err));
+    OK(catalog_jobs_create(f->c, &retry, 1, &f->err));
+    assert_int_equal(get_job(f, first.ulid).attempt, 1);
+    assert_int_equal(get_job(f, retry.ulid).attempt, 2);
+    struct job read = get_job(f, retry.ulid);
+    assert_memory_equal(read.requested_by, "retry:", 6);
+    assert_string_equal(read.requested_by + 6, first.ulid);
 }
 
 static void longest_texts_survive(void **state)
@@ -509,6 +527,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(created_job_survives_reopen_with_every_field),
+        TEST(retry_names_the_job_before_it_and_a_first_attempt_is_one),
         TEST(longest_texts_survive),
         TEST(create_is_all_or_none),
         TEST(used_key_is_refused_with_the_earlier_job_and_leaves_no_row),

@@ -82,15 +82,6 @@ static bool look(struct fixture *f, const char *record)
     return seen && strcmp(before, after) == 0;
 }
 
-static struct record stored_record(struct fixture *f, const char *repo)
-{
-    struct record r = new_record("app", repo);
-    bool adopted;
-
-    OK(catalog_record_adopt(f->c, &r, &adopted, &f->err));
-    return r;
-}
-
 /* Another process, since SQLite shares locks and maps within one: it stores a record, says so, and
  * goes on holding the catalog open. */
 static pid_t hold_open(struct fixture *f, struct record *r)
