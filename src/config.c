@@ -38,26 +38,6 @@
 /* Room for LIMIT_STORES stores with several KiB each; /dev/zero through a pipe has an end. */
 static const size_t file_max = (size_t)64 << 20;
 
-const struct setting config_keepfs_settings[] = {
-    {.key = "state",
-     .type = SETTING_PATH,
-     .help = "directory of the state; /var/lib/keepfs for root, else $XDG_STATE_HOME/keepfs or "
-             "$HOME/.local/state/keepfs"},
-    {.key = "max_jobs",
-     .type = SETTING_INT,
-     .def = "2",
-     .min = 1,
-     .max = LIMIT_JOBS_RUNNING,
-     .help = "how many jobs run at the same time"},
-    {.key = "max_queue",
-     .type = SETTING_INT,
-     .def = "1024",
-     .min = 1,
-     .max = LIMIT_QUEUE,
-     .help = "how many jobs may be pending and running"},
-    {.key = NULL},
-};
-
 bool id_valid(const char *id)
 {
     size_t len = strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789._-");
@@ -344,11 +324,16 @@ static void set_up_inih(void)
 /* Opens a file or a pipe (`keepfs check <(...)`); reports and returns NULL otherwise. */
 static FILE *draft_open(struct draft *d, const char *path)
 {
-    FILE *file = fopen(path, "re");
+    /* A pipe that nobody writes to is empty, and not waited for. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
     struct stat st;
 
-    if (file && fstat(fileno(file), &st) == 0 && (S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode)))
+    if (file && fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode)) &&
+        fcntl(fd, F_SETFL, 0) == 0) {
+        d->file = st;
         return file;
+    }
     faults_add(&d->faults, 0, "cannot be read: %s; allowed: a text file",
                file ? "it is not a regular file" : strerror(errno));
     if (file)
@@ -405,6 +390,7 @@ struct config *config_load(const char *path, const char *mountpoint, struct buf 
         c->path = realpath(path, NULL);
         if (!c->path)
             c->path = xstrdup(path);
+        c->mountpoint = mountpoint ? xstrdup(mountpoint) : NULL;
         config_interpret(c, &d);
         config_overlaps(c, mountpoint, &d.faults);
     }
@@ -434,25 +420,59 @@ void store_free(struct store *s)
     free(s);
 }
 
+struct config *config_ref(struct config *c)
+{
+    atomic_fetch_add(&c->others, 1);
+    return c;
+}
+
 void config_free(struct config *c)
 {
-    if (!c)
+    if (!c || atomic_fetch_sub(&c->others, 1) > 0)
         return;
     for (size_t i = 0; i < c->store_count; i++)
         store_free(c->stores[i]);
     free(c->stores);
+    free(c->by_id);
     settings_release(&c->settings);
     free(c->state);
+    free(c->mountpoint);
     free(c->path);
     free(c);
 }
 
+static int id_to_store(const void *id, const void *store)
+{
+    return strcmp(id, (*(struct store *const *)store)->id);
+}
+
 struct store *config_store(const struct config *c, const char *id)
 {
+    if (c->by_id) {
+        struct store **found = c->store_count == 0 ? NULL
+                                                   : bsearch(id, c->by_id, c->store_count,
+                                                             sizeof *c->by_id, id_to_store);
+        return found ? *found : NULL;
+    }
     for (size_t i = 0; i < c->store_count; i++)
         if (strcmp(c->stores[i]->id, id) == 0)
             return c->stores[i];
     return NULL;
+}
+
+static bool same_group(const struct config *c, const struct store *s, const char *other)
+{
+    const struct store *o = config_store(c, other);
+
+    return o && o->group == s->group;
+}
+
+bool stores_conflict(const struct config *ca, const struct store *a, const struct config *cb,
+                     const struct store *b)
+{
+    if (ca == cb)
+        return a->group == b->group;
+    return strcmp(a->id, b->id) == 0 || same_group(ca, a, b->id) || same_group(cb, b, a->id);
 }
 
 struct repo *store_repo(const struct store *s, const char *id)

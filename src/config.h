@@ -7,9 +7,10 @@
  *   [store ID]          kind, and the keys of that source kind
  *   [repo STORE/NAME]   kind, the archive's policy, and the keys of that destination kind
  *
- * Keys are rows (settings.h): config_keepfs_settings here, archive_settings in archive/policy.h,
- * the rest with their kinds. Lines may be indented; there are no continuation lines. `#` and `;` at
- * the start of a line, and ` ;` behind a value, begin a comment.
+ * Keys are rows (settings.h): those of [keepfs] and of every store and repo in config_keys.c,
+ * archive_settings in archive/policy.h, the rest with their kinds. Lines may be indented; there are
+ * no continuation lines. `#` and `;` at the start of a line, and ` ;` behind a value, begin a
+ * comment.
  *
  * Every fault gives one line "FILE:LINE: what is wrong; what is allowed", all of them, in order of
  * line: unknown sections and keys, bad values, duplicate ids and keys, missing keys, a store
@@ -24,26 +25,42 @@
 #include "keepfs/model.h"
 #include "util/buf.h"
 
+#include <stdatomic.h>
+
 struct config {
     char *path;               /* of the file, resolved */
     struct settings settings; /* [keepfs] */
+    char *mountpoint;         /* that it was checked with; NULL for none */
     char *state;              /* the state directory, resolved as far as it exists */
     struct store **stores;    /* in the order of the file */
+    struct store **by_id;     /* the same, sorted; NULL: made by hand, and short */
     size_t store_count;
+    atomic_uint others; /* that hold it besides the first */
 };
 
-extern const struct setting config_keepfs_settings[];
+/* The keys of [keepfs], of every store and of every repo. */
+extern const struct setting config_keepfs_settings[], config_store_settings[],
+    config_repo_settings[];
 
 /*
  * Loads `path`. `mountpoint` (resolved, absolute; NULL for `check`) takes part in the overlap
  * rules. NULL on any fault: `faults` then has all lines, each with its newline.
  */
 struct config *config_load(const char *path, const char *mountpoint, struct buf *faults);
+/* One more holder; each gives it up by config_free, and the last of them frees it. Any thread. */
+struct config *config_ref(struct config *c);
 void config_free(struct config *c);
 
 struct store *config_store(const struct config *c, const char *id);
+/* Must jobs of these two stores not run at the same time? Each is of its own configuration, since a
+ * job keeps the one that it began with. */
+bool stores_conflict(const struct config *ca, const struct store *a, const struct config *cb,
+                     const struct store *b);
 /* NULL if the store has no such repo. */
 struct repo *store_repo(const struct store *s, const char *id);
+
+/* Thousandths of a ratio as suspect_ratio takes it: "0.2" is 200; -1 for a text that is none. */
+int config_permille(const char *text);
 
 /* [a-z0-9][a-z0-9._-]{0,63} */
 bool id_valid(const char *id);

@@ -29,16 +29,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Longest "what; what is allowed" of one value. */
-#define WHY_MAX 1024
-
-/* The keys of every store and of every repo; what else they take is their kind's, and the archive's
- * policy (archive_settings) for a repo. */
-static const struct setting store_settings[] = {
+/* Which kind a section is of is its own to say, never a default. */
+static const struct setting store_kind[] = {
     {.key = "kind", .type = SETTING_TEXT, .help = "what the store is"},
     {.key = NULL},
 };
-static const struct setting repo_settings[] = {
+static const struct setting repo_kind[] = {
     {.key = "kind", .type = SETTING_TEXT, .help = "where the repo keeps archives"},
     {.key = NULL},
 };
@@ -104,7 +100,7 @@ static void take_pair(struct settings *out, const struct section *s, const struc
                       struct faults *f)
 {
     const struct setting *row = settings_row(out, p->key);
-    char why[WHY_MAX];
+    char why[SETTING_WHY_MAX];
     char *text;
 
     if (!row) {
@@ -126,7 +122,7 @@ static void inherit_pair(struct settings *out, const struct section *s, const st
                          struct faults *f)
 {
     const struct setting *row = settings_row(out, p->key);
-    char why[WHY_MAX];
+    char why[SETTING_WHY_MAX];
     char *text;
 
     if (p->bad || !row || row->type == SETTING_PATH || section_pair(s, p->key))
@@ -168,8 +164,12 @@ static bool settings_complete(const struct settings *s)
 /* The tables whose keys [defaults] may give, one after another, then NULL. */
 static const struct setting *default_table(size_t i)
 {
-    if (i-- == 0)
-        return archive_settings;
+    static const struct setting *const common[] = {archive_settings, config_repo_settings,
+                                                   config_store_settings};
+
+    if (i < sizeof common / sizeof common[0])
+        return common[i];
+    i -= sizeof common / sizeof common[0];
     for (const struct source_kind *const *kind = source_kinds; *kind; kind++)
         if (i-- == 0)
             return (*kind)->settings;
@@ -210,7 +210,7 @@ static void report_no_default(const struct pair *p, struct faults *f)
 static void check_default(const struct section *defaults, struct pair *p, struct faults *f)
 {
     bool known = false, accepted = false, repeatable = false;
-    char why[WHY_MAX];
+    char why[SETTING_WHY_MAX];
     const struct setting *table;
 
     for (size_t i = 0; (table = default_table(i)); i++) {
@@ -330,8 +330,9 @@ static struct store *make_store(const struct section *section, const struct sect
     s->kind = source_kind_of(section, f);
     if (!s->kind)
         return s;
-    s->settings.rows[0] = store_settings;
+    s->settings.rows[0] = store_kind;
     s->settings.rows[1] = s->kind->settings;
+    s->settings.rows[2] = config_store_settings;
     take_section(&s->settings, section, defaults, f);
     if (!settings_row(&s->settings, "path"))
         return s;
@@ -352,9 +353,10 @@ static struct repo *make_repo(const struct section *section, const struct sectio
     r->kind = destination_kind_of(section, f);
     if (!r->kind)
         return r;
-    r->settings.rows[0] = repo_settings;
+    r->settings.rows[0] = repo_kind;
     r->settings.rows[1] = archive_settings;
     r->settings.rows[2] = r->kind->settings;
+    r->settings.rows[3] = config_repo_settings;
     take_section(&r->settings, section, defaults, f);
     report_policy(&r->settings, section, defaults, f);
     if (!settings_complete(&r->settings))
@@ -385,19 +387,11 @@ static int by_id(const void *a, const void *b)
     return strcmp((*(struct store *const *)a)->id, (*(struct store *const *)b)->id);
 }
 
-static int id_to_store(const void *id, const void *store)
-{
-    return strcmp(id, (*(struct store *const *)store)->id);
-}
-
-/* `sorted`: the stores by id. */
-static void add_repo(struct store **sorted, size_t count, const struct section *section,
+static void add_repo(struct config *c, const struct section *section,
                      const struct section *defaults, struct faults *f)
 {
     struct repo *r = make_repo(section, defaults, f);
-    struct store **found =
-        count ? bsearch(section->store, sorted, count, sizeof *sorted, id_to_store) : NULL;
-    struct store *s = found ? *found : NULL;
+    struct store *s = config_store(c, section->store);
 
     if (!s)
         faults_add(f, section->line,
@@ -437,7 +431,7 @@ static void find_state(struct config *c, struct faults *f)
     const struct setting *row = settings_row(&c->settings, "state");
     const char *given = settings_text(&c->settings, "state");
     int line = config_key_line(&c->settings, "state", 0);
-    char why[WHY_MAX];
+    char why[SETTING_WHY_MAX];
 
     if (!given && !unsaid)
         faults_add(f, line,
@@ -476,6 +470,22 @@ static void take_keepfs(struct config *c, struct draft *d)
         find_state(c, &d->faults);
 }
 
+/* What keepfs runs, it runs as its own user: whoever can write it down must be as trusted. */
+static void check_commands(const struct store *s, struct draft *d)
+{
+    static const char *const keys[] = {"before", "after", "on_failure"};
+    const struct stat *st = &d->file;
+    bool safe = !S_ISREG(st->st_mode) || ((st->st_uid == geteuid() || st->st_uid == 0) &&
+                                          !(st->st_mode & (S_IWGRP | S_IWOTH)));
+
+    for (size_t i = 0; !safe && s->kind && i < sizeof keys / sizeof keys[0]; i++)
+        if (settings_next(&s->settings, keys[i], NULL))
+            faults_add(&d->faults, config_key_line(&s->settings, keys[i], s->line),
+                       "%s in a file that others can write; allowed: commands in a file of root or "
+                       "of the user that runs keepfs, mode 0644 or less",
+                       keys[i]);
+}
+
 void config_interpret(struct config *c, struct draft *d)
 {
     const struct section *defaults = find_section(d, SECTION_DEFAULTS);
@@ -491,15 +501,16 @@ void config_interpret(struct config *c, struct draft *d)
         if (d->sections[i]->type == SECTION_STORE)
             add_store(c, d->sections[i], defaults, f);
 
-    struct store **sorted = xcalloc(c->store_count, sizeof(struct store *));
+    c->by_id = xcalloc(c->store_count, sizeof(struct store *));
     if (c->store_count > 0)
-        memcpy(sorted, c->stores, c->store_count * sizeof(struct store *));
-    qsort(sorted, c->store_count, sizeof(struct store *), by_id);
+        memcpy(c->by_id, c->stores, c->store_count * sizeof(struct store *));
+    qsort(c->by_id, c->store_count, sizeof(struct store *), by_id);
     for (size_t i = 0; i < d->count; i++)
         if (d->sections[i]->type == SECTION_REPO)
-            add_repo(sorted, c->store_count, d->sections[i], defaults, f);
-    free(sorted);
+            add_repo(c, d->sections[i], defaults, f);
 
+    for (size_t i = 0; i < c->store_count; i++)
+        check_commands(c->stores[i], d);
     for (size_t i = 0; i < c->store_count; i++)
         if (c->stores[i]->repo_count == 0)
             faults_add(f, c->stores[i]->line,

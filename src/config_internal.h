@@ -14,6 +14,8 @@
 
 #include "config.h"
 
+#include <sys/stat.h>
+
 struct fault {
     int line; /* 0: of the file as a whole */
     size_t order;
@@ -62,6 +64,7 @@ struct section {
 struct draft {
     struct section **sections; /* in the order of the file */
     size_t count;
+    struct stat file;
     struct faults faults;
 };
 

@@ -6,6 +6,7 @@
  *   start: clear a dead mount -> configuration -> state lock -> catalog -> recover -> mount
  *          -> workers -> signal thread -> serve
  *   stop:  (SIGTERM, SIGINT or an unmount) workers -> session -> unmount -> catalog -> lock
+ *   SIGHUP reads the configuration again
  *
  * In the background the parent waits on a pipe: one byte says that the mount answers; end of file
  * says that the child gave up, having told why on the stderr they share.
@@ -32,6 +33,7 @@
 #include <libgen.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +57,7 @@ struct daemon {
     struct service *service;
     struct session *session;
     pthread_t signal_thread;
+    atomic_int reloads; /* that SIGHUP asked for and that have not ended */
     bool jobs_joined;
 };
 
@@ -211,6 +214,34 @@ static void mount_answers(void *ctx)
     fd_close(&d->ready_pipe);
 }
 
+/* As many as were asked for. A path that hangs holds up no signal but another SIGHUP. */
+static void *reload(void *ctx)
+{
+    struct daemon *d = ctx;
+    struct error err;
+
+    do
+        if (service_reload(d->service, "SIGHUP", &err) != 0)
+            log_warn("SIGHUP changed nothing");
+    while (atomic_fetch_sub(&d->reloads, 1) > 1);
+    return NULL;
+}
+
+static void start_reload(struct daemon *d)
+{
+    pthread_t thread;
+
+    if (atomic_fetch_add(&d->reloads, 1) > 0)
+        return;
+    int failed = pthread_create(&thread, NULL, reload, d);
+    if (failed) {
+        log_warn("SIGHUP changed nothing: no thread: %s", strerror(failed));
+        atomic_store(&d->reloads, 0);
+        return;
+    }
+    pthread_detach(thread);
+}
+
 static void *wait_for_signals(void *ctx)
 {
     struct daemon *d = ctx;
@@ -220,7 +251,9 @@ static void *wait_for_signals(void *ctx)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigwait(&set, &signal);
+    sigaddset(&set, SIGHUP);
+    while (sigwait(&set, &signal) != 0 || signal == SIGHUP)
+        start_reload(d);
     d->jobs_joined = service_stop(d->service, STOP_JOBS_MS);
     if (!session_stop(d->session, STOP_MOUNT_MS)) {
         /* A reader hangs in a repo's system call, and with it a thread that nobody can end. */
@@ -262,9 +295,9 @@ static void close_rooms(struct daemon *d, int status)
     session_free(d->session);
     if (d->service && d->session)
         service_interrupt(d->service);
-    if (d->service && d->session && !d->jobs_joined) {
-        /* A worker hangs in a system call. Its job is interrupted on disk; nothing may be freed. */
-        log_warn("a job did not end in time; its archive is left to the next start");
+    if (d->service && d->session && (!d->jobs_joined || atomic_load(&d->reloads) > 0)) {
+        /* A thread hangs in a system call. Its job is interrupted on disk; nothing may be freed. */
+        log_warn("not all threads ended in time; what they left is the next start's");
         _exit(status);
     }
     service_free(d->service);

@@ -16,6 +16,8 @@
 #ifndef KEEPFS_ERROR_H
 #define KEEPFS_ERROR_H
 
+#include <stdbool.h>
+
 #include <stdarg.h>
 
 /* X(enumerator, stable name, exit status, hint for the operator) */
@@ -52,6 +54,8 @@
       "stop what uses the restore's target, then try again")                                       \
     X(ERR_TARGET_FAILED, "target_failed", 46,                                                      \
       "check the space and the permissions where the restored bytes were to be written")           \
+    X(ERR_HOOK_FAILED, "hook_failed", 47,                                                          \
+      "read the job's log: what the store's command printed is there")                             \
     X(ERR_CANCELLED, "cancelled", 50, "start it again when it suits")                              \
     X(ERR_INTERRUPTED, "interrupted", 51, "keepfs stopped while the job ran; start it again")      \
     X(ERR_INTEGRITY_FAILED, "integrity_failed", 60,                                                \
@@ -116,6 +120,9 @@ enum error_code error_classify(enum error_side side, int errnum);
 const char *error_code_name(enum error_code code);
 const char *error_code_hint(enum error_code code);
 int error_code_exit(enum error_code code);
+
+/* May the same work succeed a little later, with nobody having done anything? */
+bool error_code_transient(enum error_code code);
 
 /* The code of a stable name; ERR_INTERNAL for a name that is not in the list. */
 enum error_code error_code_parse(const char *name);

@@ -32,6 +32,9 @@ enum setting_flag {
     SETTING_SECRET = 4,     /* a bad value may be a secret put in the wrong place: never repeated */
 };
 
+/* Room for what is wrong with one value, and what is allowed. */
+enum { SETTING_WHY_MAX = 1024 };
+
 struct setting {
     const char *key;
     enum setting_type type;
@@ -43,6 +46,9 @@ struct setting {
      */
     const char *(*fault)(const char *text);
     const char *allowed;
+    /* Instead of `fault` where what is wrong has a place: -1 and a sentence with what is allowed.
+     */
+    int (*check)(const char *text, char *why, size_t why_size);
     const char *help; /* one line */
 };
 
@@ -54,7 +60,7 @@ struct setting_value {
 };
 
 struct settings {
-    const struct setting *rows[3]; /* up to three tables apply; unused ones NULL */
+    const struct setting *rows[4]; /* up to four tables apply; unused ones NULL */
     struct setting_value *first, *last;
 };
 

@@ -124,7 +124,7 @@ static void run_log(struct source_run *s, const char *line)
 {
     const struct backup *b = ((struct run *)s)->b;
 
-    b->log(b->log_ctx, line);
+    b->log(b->ctx, line);
 }
 
 static void run_stat(struct source_run *s, const char *key, uint64_t value)
@@ -241,7 +241,7 @@ static int read_back(struct run *r, struct publish *publish, struct error *err)
     writer_free(out);
     frame_cache_free(cache);
     if (result == 0)
-        r->b->log(r->b->log_ctx, "read back: what is stored decodes to what the store gave");
+        r->b->log(r->b->ctx, "read back: what is stored decodes to what the store gave");
     else if (err->code != ERR_CANCELLED && err->code != ERR_INTERRUPTED)
         error_context(err, "reading the archive back");
     return result;
@@ -293,7 +293,7 @@ static int load_key(struct run *r, struct error *err)
         return -1;
     snprintf(line, sizeof line, "encrypting with the key %s, envelope v%d", r->manifest.key_id,
              r->manifest.envelope);
-    r->b->log(r->b->log_ctx, line);
+    r->b->log(r->b->ctx, line);
     return 0;
 }
 
@@ -302,7 +302,11 @@ static int attempt(struct run *r, struct error *err)
     const struct store *store = r->b->repo->store;
     struct source *source;
 
-    if (cancel_check(r->b->cancel, err) != 0 || load_key(r, err) != 0)
+    if (cancel_check(r->b->cancel, err) != 0)
+        return -1;
+    if (r->b->before && r->b->before(r->b->ctx, err) != 0)
+        return -1;
+    if (load_key(r, err) != 0)
         return -1;
     if (store->kind->open(store, r->b->staging, &source, err) != 0)
         return -1;

@@ -61,9 +61,12 @@ struct backup {
     struct cancel *cancel;
     struct job_store *jobs;
     const struct clock *clock;
+    /* Called once the job is running, before source or repo are opened; -1 fails it. NULL: nothing
+     * to call. */
+    int (*before)(void *ctx, struct error *err);
     /* Lines for the job's log. */
     void (*log)(void *ctx, const char *line);
-    void *log_ctx;
+    void *ctx; /* of both */
 };
 
 /*

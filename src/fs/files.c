@@ -55,7 +55,7 @@ static int root_last_error(struct subject *s, struct buf *out)
 /* What a fresh open of ctl reads. */
 static int root_ctl(struct subject *s, struct buf *out)
 {
-    const struct config *config = service_config(s->tree->service);
+    const struct config *config = s->config;
 
     buf_adds(out, "# Write one command per line; read the same open for the jobs it started.\n"
                   "#   STORE [key=TOKEN] [label=TEXT]       back up to each repo of the store\n"
@@ -68,6 +68,14 @@ static int root_ctl(struct subject *s, struct buf *out)
             buf_addf(out, "%s/%s\n", store->id, store->repos[k]->id);
     }
     return 0;
+}
+
+static int turn_reload(struct service *s, const char *id, bool on, const char *by,
+                       struct error *err)
+{
+    (void)id;
+    (void)on;
+    return service_reload(s, by, err);
 }
 
 /* ---- /jobs ---- */
@@ -131,6 +139,13 @@ static int job_record(struct subject *s, struct buf *out)
     return 0;
 }
 
+static int turn_cancel(struct service *s, const char *id, bool on, const char *by,
+                       struct error *err)
+{
+    (void)on;
+    return service_cancel(s, id, by, err);
+}
+
 /* ---- /records/ULID ---- */
 
 DEFINE_FIELD(record_size_bytes, add_number, s->record.size_bytes)
@@ -140,6 +155,15 @@ DEFINE_FIELD(record_created_at, add_time, s->record.created_at)
 DEFINE_FIELD(record_store, add_text, s->record.store)
 DEFINE_FIELD(record_store_kind, add_text, s->record.store_kind)
 DEFINE_FIELD(record_repo, add_text, s->record.repo)
+DEFINE_FIELD(record_pinned, add_number, s->record.pinned)
+DEFINE_FIELD(record_suspect, add_text, s->record.suspect ? "yes" : "no")
+
+static int turn_review(struct service *s, const char *id, bool on, const char *by,
+                       struct error *err)
+{
+    (void)on;
+    return service_review(s, id, by, err);
+}
 
 static int record_has_ids(struct subject *s)
 {
@@ -181,6 +205,18 @@ static uint64_t ids_size(const struct subject *s)
 /* ---- /stores/ID ---- */
 
 DEFINE_FIELD(store_kind, add_text, s->store->kind->name)
+
+DEFINE_FIELD(store_next_run, add_time, service_next_run(s->tree->service, s->store->id, NULL))
+
+static int store_why(struct subject *s, struct buf *out)
+{
+    struct buf why = BUF_INIT;
+
+    service_why(s->tree->service, s->store->id, &why);
+    add_text(out, buf_text(&why));
+    buf_release(&why);
+    return 0;
+}
 
 static int store_state(struct subject *s, struct buf *out)
 {
@@ -241,6 +277,36 @@ static int repo_compression(struct subject *s, struct buf *out)
     return 0;
 }
 
+DEFINE_FIELD(repo_next_run, add_time, service_next_run(s->tree->service, s->store->id, s->repo->id))
+
+static int repo_retention(struct subject *s, struct buf *out)
+{
+    struct error err;
+
+    return service_retention(s->tree->service, s->repo, out, &err) == 0 ? 0 : tree_errno(&err);
+}
+
+/* The files that are named after keys of the configuration. */
+static int repo_setting(struct subject *s, struct buf *out)
+{
+    const char *key = file_at(node_file(s->node))->name;
+    const struct settings *settings = &s->repo->settings;
+    const char *text;
+
+    switch (settings_row(settings, key)->type) {
+    case SETTING_INT:
+        buf_addf(out, "%" PRId64 "\n", settings_int(settings, key));
+        return 0;
+    case SETTING_BOOL:
+        add_text(out, settings_bool(settings, key) ? "yes" : "no");
+        return 0;
+    default:
+        text = settings_text(settings, key);
+        add_text(out, text ? text : "");
+        return 0;
+    }
+}
+
 /* ---- the table ---- */
 
 #define TEXT(dir_, name_, mode_, caching_, render_)                                                \
@@ -263,9 +329,15 @@ static int repo_compression(struct subject *s, struct buf *out)
         .dir = NODE_RECORD, .name = name_, .type = type_, .mode = mode_, .caching = CACHE_SUBJECT, \
         .object = object_, .present = present_, .size = size_                                      \
     }
+#define SWITCH(dir_, name_, mode_, render_, turn_, grammar_)                                       \
+    {                                                                                              \
+        .dir = dir_, .name = name_, .type = FILE_SWITCH, .mode = mode_, .caching = CACHE_NEVER,    \
+        .render = render_, .turn = turn_, .grammar = grammar_                                      \
+    }
 #define JOB_TEXT(name_, render_)    TEXT(NODE_JOB, name_, 0444, CACHE_SUBJECT, render_)
 #define RECORD_TEXT(name_, render_) TEXT(NODE_RECORD, name_, 0444, CACHE_SUBJECT, render_)
 #define REPO_TEXT(name_, render_)   TEXT(NODE_REPO, name_, 0444, CACHE_SUBJECT, render_)
+#define REPO_SETTING(key_)          REPO_TEXT(key_, repo_setting)
 
 static const struct file files[] = {
     TEXT(NODE_ROOT, "README", 0444, CACHE_SUBJECT, root_readme),
@@ -276,6 +348,8 @@ static const struct file files[] = {
      .caching = CACHE_SUBJECT,
      .render = root_ctl},
     TEXT(NODE_ROOT, "last_error", 0444, CACHE_NEVER, root_last_error),
+    SWITCH(NODE_ROOT, "reload", 0220, NULL, turn_reload,
+           "write 1 to read the configuration again, and nothing else"),
     DIRECTORY(NODE_ROOT, "jobs", NODE_JOBS),
     DIRECTORY(NODE_ROOT, "records", NODE_RECORDS),
     DIRECTORY(NODE_ROOT, "stores", NODE_STORES),
@@ -305,17 +379,16 @@ static const struct file files[] = {
     JOB_TEXT("error", job_error),
     JOB_TEXT("error_code", job_error_code),
     JOB_TEXT("hint", job_hint),
-    JOB_TEXT("job.json", job_json),
+    /* Both tell whether the record is there, which can go when the job has long ended. */
+    TEXT(NODE_JOB, "job.json", 0444, CACHE_NEVER, job_json),
+    LINK(NODE_JOB, "record", CACHE_NEVER, job_has_record, job_record),
     {.dir = NODE_JOB, .name = "log", .type = FILE_LOG, .mode = 0444, .caching = CACHE_SUBJECT},
-    {.dir = NODE_JOB,
-     .name = "cancel",
-     .type = FILE_CANCEL,
-     .mode = 0220,
-     .caching = CACHE_SUBJECT},
-    LINK(NODE_JOB, "record", CACHE_SUBJECT, job_has_record, job_record),
+    SWITCH(NODE_JOB, "cancel", 0220, NULL, turn_cancel,
+           "write 1 to cancel the job, and nothing else"),
 
-    OBJECT("manifest.yaml", FILE_OBJECT, 0444, "manifest.yaml", NULL, manifest_size),
+    /* The first of its directory: see removal.h. */
     OBJECT("payload", FILE_PAYLOAD, 0400, NULL, NULL, content_size),
+    OBJECT("manifest.yaml", FILE_OBJECT, 0444, "manifest.yaml", NULL, manifest_size),
     OBJECT("payload.bin", FILE_OBJECT, 0400, "payload.bin", NULL, stored_size),
     OBJECT("payload_ids", FILE_OBJECT, 0400, "payload_ids", record_has_ids, ids_size),
     RECORD_TEXT("size_bytes", record_size_bytes),
@@ -325,10 +398,17 @@ static const struct file files[] = {
     RECORD_TEXT("store", record_store),
     RECORD_TEXT("store_kind", record_store_kind),
     RECORD_TEXT("repo", record_repo),
-    LINK(NODE_RECORD, "job", CACHE_SUBJECT, record_has_job, record_job),
+    TEXT(NODE_RECORD, "suspect", 0444, CACHE_NEVER, record_suspect),
+    SWITCH(NODE_RECORD, "pinned", 0664, record_pinned, service_pin,
+           "write 1 to keep the record from deletion, 0 to let it go"),
+    SWITCH(NODE_RECORD, "review", 0220, NULL, turn_review,
+           "write 1 to confirm that the record is as it should be, and nothing else"),
+    LINK(NODE_RECORD, "job", CACHE_NEVER, record_has_job, record_job),
 
     TEXT(NODE_STORE, "kind", 0444, CACHE_SUBJECT, store_kind),
     TEXT(NODE_STORE, "state", 0444, CACHE_NEVER, store_state),
+    TEXT(NODE_STORE, "why", 0444, CACHE_NEVER, store_why),
+    TEXT(NODE_STORE, "next_run", 0444, CACHE_NEVER, store_next_run),
     {.dir = NODE_STORE,
      .name = "last_success",
      .type = FILE_TEXT,
@@ -351,6 +431,18 @@ static const struct file files[] = {
     REPO_TEXT("location", repo_location),
     REPO_TEXT("encrypted", repo_encrypted),
     REPO_TEXT("compression", repo_compression),
+    REPO_TEXT("next_run", repo_next_run),
+    REPO_TEXT("retention", repo_retention),
+    REPO_SETTING("schedule"),
+    REPO_SETTING("jitter"),
+    REPO_SETTING("catch_up"),
+    REPO_SETTING("keep_count"),
+    REPO_SETTING("keep_age_days"),
+    REPO_SETTING("keep_hourly"),
+    REPO_SETTING("keep_daily"),
+    REPO_SETTING("keep_weekly"),
+    REPO_SETTING("keep_monthly"),
+    REPO_SETTING("keep_yearly"),
 };
 
 #define FILE_COUNT (sizeof files / sizeof files[0])
@@ -377,6 +469,8 @@ const struct file *file_find(enum node_kind dir, const char *name)
 
 int file_present(const struct file *f, struct subject *s)
 {
+    if (s->leaving && f->type == FILE_PAYLOAD)
+        return ENOENT;
     return f->present ? f->present(s) : 0;
 }
 

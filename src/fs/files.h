@@ -21,7 +21,7 @@ enum file_type {
     FILE_LINK,    /* render gives the target */
     FILE_DIR,     /* opens a directory of kind `opens` and of the same row */
     FILE_CTL,     /* commands in, job ids out */
-    FILE_CANCEL,  /* "1" in */
+    FILE_SWITCH,  /* "1" in, and "0" if it can also be read: turn, render */
     FILE_LOG,     /* a job's log file */
     FILE_OBJECT,  /* an object of a record's archive, as it is stored: object, size */
     FILE_PAYLOAD, /* what the source gave: size */
@@ -46,6 +46,9 @@ struct file {
     time_ms (*time)(const struct subject *s);
     /* 0 or an errno. */
     int (*render)(struct subject *s, struct buf *out);
+    /* Writing 1 or 0. `id` is the job's or record's; as a function of service.h. */
+    int (*turn)(struct service *s, const char *id, bool on, const char *by, struct error *err);
+    const char *grammar; /* what may be written, as a sentence */
     const char *object;
     uint64_t (*size)(const struct subject *s);
 };

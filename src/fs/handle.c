@@ -7,6 +7,8 @@
  * bytes both ways, so they are ignored and the handle keeps its own place. `lock` guards text,
  * place and written; it is not held while the service works.
  *
+ * Switches: who has written reads what was written; under `lock` as well.
+ *
  * Objects: an archive whose sizes are not those of the catalog is refused at open, and one that
  * ends early fails the read: a copy of a payload is whole or it is an error.
  */
@@ -37,6 +39,7 @@ struct handle {
     char job[ULID_LEN + 1];
     int fd; /* log; -1 before its first line */
     struct record record;
+    struct node_attr attr; /* objects; node 0 for other files. Under tree->lock */
     struct service_object object;
 };
 
@@ -55,21 +58,28 @@ static void handle_path(const struct handle *h, struct buf *out)
 static int fail(const struct handle *h, const struct error *err, const char *input, size_t len)
 {
     struct buf path = BUF_INIT;
-    int errnum = tree_errno(err);
 
     handle_path(h, &path);
-    last_errors_set(h->tree->last_errors, h->uid,
-                    &(struct last_error){.time = clock_now(h->tree->clock),
-                                         .errnum = errnum,
-                                         .path = buf_text(&path),
-                                         .input = input,
-                                         .input_len = len,
-                                         .message = err->message});
+    int errnum = tree_refuse(h->tree, h->uid, buf_text(&path), input, len, err);
     buf_release(&path);
     return errnum;
 }
 
 /* ---- open and close ---- */
+
+/* So that fstat has an answer when the record is gone. */
+static int keep_attr(struct handle *h, struct subject *s)
+{
+    struct node_attr attr;
+    int result = tree_file_attr(h->file, s, &attr);
+
+    if (result != 0)
+        return result;
+    pthread_mutex_lock(&h->tree->lock);
+    h->attr = attr;
+    pthread_mutex_unlock(&h->tree->lock);
+    return 0;
+}
 
 static int open_object(struct handle *h, struct subject *s)
 {
@@ -77,7 +87,6 @@ static int open_object(struct handle *h, struct subject *s)
     uint64_t expected = h->file->size(s);
     struct error err;
 
-    h->record = s->record;
     int result = h->file->type == FILE_PAYLOAD
                      ? service_open_payload(service, &h->record, &h->object, &err)
                      : service_open_object(service, &h->record, h->file->object, &h->object, &err);
@@ -86,7 +95,7 @@ static int open_object(struct handle *h, struct subject *s)
     if (!h->object.checked)
         h->mode = HANDLE_FRESH;
     if (h->object.size == expected)
-        return 0;
+        return keep_attr(h, s);
     error_set(&err, ERR_INTEGRITY_FAILED,
               "%s of record %s in %s/%s has %" PRIu64 " bytes and should have %" PRIu64
               ": use another record",
@@ -109,7 +118,8 @@ static int open_by_type(struct handle *h, struct subject *s)
     case FILE_TEXT:
         return h->file->render(s, &h->text);
     case FILE_CTL:
-        return h->readable ? h->file->render(s, &h->text) : 0;
+    case FILE_SWITCH:
+        return h->readable && h->file->render ? h->file->render(s, &h->text) : 0;
     case FILE_LOG:
         return open_log(h);
     case FILE_OBJECT:
@@ -120,9 +130,14 @@ static int open_by_type(struct handle *h, struct subject *s)
     }
 }
 
+static bool is_written(const struct file *f)
+{
+    return f->type == FILE_CTL || f->type == FILE_SWITCH;
+}
+
 static bool is_stream(const struct file *f)
 {
-    return f->type == FILE_CTL || f->type == FILE_CANCEL;
+    return f->type == FILE_CTL || (f->type == FILE_SWITCH && !f->render);
 }
 
 static struct handle *new_handle(struct tree *t, const struct file *file, uid_t uid)
@@ -155,17 +170,17 @@ static void unlink_handle(struct handle *h)
 int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handle **out)
 {
     const struct file *file = file_at(node_file(node));
-    struct subject s;
+    SUBJECT(s);
     int result = subject_load(t, node, uid, &s);
 
     if (result == 0 && file)
-        result = file_present(file, &s);
+        result = s.leaving ? ENOENT : file_present(file, &s);
     if (result != 0)
         return result;
     if (!file || file->type == FILE_DIR || file->type == FILE_LINK)
         return EISDIR;
     /* The mode bits do not stop root. */
-    if ((flags & O_ACCMODE) != O_RDONLY && !is_stream(file))
+    if ((flags & O_ACCMODE) != O_RDONLY && !is_written(file))
         return EACCES;
     struct handle *h = new_handle(t, file, uid);
     h->readable = (flags & O_ACCMODE) != O_WRONLY;
@@ -173,6 +188,7 @@ int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handl
               : file_final(file, &s) ? HANDLE_CACHED
                                      : HANDLE_DIRECT;
     memcpy(h->job, s.job.ulid, sizeof h->job);
+    h->record = s.record;
     result = open_by_type(h, &s);
     if (result != 0) {
         handle_close(h);
@@ -185,6 +201,20 @@ int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handl
 enum handle_mode handle_mode(const struct handle *h)
 {
     return h->mode;
+}
+
+int handle_attr(struct tree *t, node_id node, struct node_attr *out)
+{
+    int result = ENOENT;
+
+    pthread_mutex_lock(&t->lock);
+    for (const struct handle *h = t->handles; h && result != 0; h = h->next)
+        if (h->attr.node == node) {
+            *out = h->attr;
+            result = 0;
+        }
+    pthread_mutex_unlock(&t->lock);
+    return result;
 }
 
 void handle_close(struct handle *h)
@@ -207,7 +237,7 @@ bool handle_accepts_truncate(node_id node)
 {
     const struct file *file = file_at(node_file(node));
 
-    return file && is_stream(file);
+    return file && is_written(file);
 }
 
 /* ---- read ---- */
@@ -284,8 +314,12 @@ int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_
     case FILE_PAYLOAD:
         return read_object(h, out, size, offset, got);
     case FILE_CTL:
-    case FILE_CANCEL:
         *got = read_stream(h, out, size);
+        return 0;
+    case FILE_SWITCH:
+        pthread_mutex_lock(&h->lock);
+        *got = slice(&h->text, out, size, offset);
+        pthread_mutex_unlock(&h->lock);
         return 0;
     default:
         *got = slice(&h->text, out, size, offset);
@@ -358,22 +392,36 @@ static int write_ctl(struct handle *h, const char *data, size_t len, size_t *tak
     return 0;
 }
 
-/* ---- cancel ---- */
+/* ---- switches ---- */
 
-static int write_cancel(struct handle *h, const char *data, size_t len, size_t *taken)
+/* "1" or "0", with a newline or without one. "0" only where it can be read, too. */
+static bool is_turn(const struct file *f, const char *data, size_t len)
 {
+    bool known = len > 0 && (data[0] == '1' || (data[0] == '0' && f->render));
+
+    return known && (len == 1 || (len == 2 && data[1] == '\n'));
+}
+
+static int write_switch(struct handle *h, const char *data, size_t len, size_t *taken)
+{
+    const char *id = h->file->dir == NODE_RECORD ? h->record.ulid : h->job;
     char by[32];
     struct error err;
 
     *taken = 0;
-    if (len == 0 || len > 2 || data[0] != '1' || (len == 2 && data[1] != '\n')) {
-        error_set(&err, ERR_INVALID, "write 1 to cancel the job, and nothing else");
+    if (!is_turn(h->file, data, len)) {
+        error_set(&err, ERR_INVALID, "%s", h->file->grammar);
         return fail(h, &err, data, len);
     }
     snprintf(by, sizeof by, "uid:%u", (unsigned)h->uid);
-    if (service_cancel(h->tree->service, h->job, by, &err) != 0)
+    if (h->file->turn(h->tree->service, id, data[0] == '1', by, &err) != 0)
         return fail(h, &err, data, len);
     last_errors_clear(h->tree->last_errors, h->uid);
+    pthread_mutex_lock(&h->lock);
+    buf_truncate(&h->text, 0);
+    if (h->file->render)
+        buf_addf(&h->text, "%c\n", data[0]);
+    pthread_mutex_unlock(&h->lock);
     *taken = len;
     return 0;
 }
@@ -383,8 +431,8 @@ int handle_write(struct handle *h, const char *data, size_t len, size_t *taken)
     switch (h->file->type) {
     case FILE_CTL:
         return write_ctl(h, data, len, taken);
-    case FILE_CANCEL:
-        return write_cancel(h, data, len, taken);
+    case FILE_SWITCH:
+        return write_switch(h, data, len, taken);
     default:
         return EACCES;
     }

@@ -7,7 +7,7 @@
  *   object   an object of a record's archive, open in its repo
  *   payload  what the source gave, decoded from it
  *   ctl      commands in, one line each; the ids of the jobs they started out
- *   cancel   "1" in
+ *   switch   "1" in, of some also "0"; these can be read, too
  *
  * Commands act in handle_write and nowhere else: a shell flushes before it writes and looks at no
  * answer but write's. Whoever opened the file is who asks, whichever process writes.
@@ -45,6 +45,9 @@ int handle_write(struct handle *h, const char *data, size_t len, size_t *taken);
 void handle_close(struct handle *h);
 /* Closes every handle of the tree, when no other thread uses it any more. */
 void handle_close_all(struct tree *t);
+
+/* What an object of an archive is that is open, also when its record is gone; else ENOENT. */
+int handle_attr(struct tree *t, node_id node, struct node_attr *out);
 
 /* May open files of this node be truncated and touched (to no effect)? */
 bool handle_accepts_truncate(node_id node);

@@ -6,31 +6,21 @@
  *   bits 55..8   the catalog's row
  *   bits 7..0    index of the file in files.c, plus 1
  *
- * Jobs and records are read from the catalog each time. Stores and repos are the configuration's
- * and do not change while the daemon runs, but their rows do not say which they are: the one table
- * here does. It is searched from end to end, which for thousands of stores is still less than one
- * SQL statement.
+ * Nothing is kept here: jobs and records are read from the catalog each time, and for a store or a
+ * repo its row says the ids, which are looked up in the configuration that is in force.
  */
 #include "fs/files.h"
 #include "fs/handle.h"
-#include "fs/tree.h"
+#include "fs/removal.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define KIND_SHIFT 56
 #define ROW_SHIFT  8
 #define ROW_MAX    (((int64_t)1 << (KIND_SHIFT - ROW_SHIFT)) - 1)
 #define FILE_MASK  0xffu
-
-struct store_rows {
-    const struct store *store;
-    int64_t row;
-    int64_t *repos; /* as many as the store has, in its order */
-};
 
 node_id node_make(enum node_kind kind, int64_t row, unsigned file)
 {
@@ -59,104 +49,99 @@ unsigned node_file(node_id n)
     return n == NODE_ROOT_ID ? NODE_FILE_NONE : (unsigned)(n & FILE_MASK);
 }
 
-/* ---- stores and repos ---- */
+/* ---- the tree ---- */
 
-static int find_rows(struct tree *t, struct store_rows *rows, const struct store *store,
-                     struct error *err)
+static int make_rows(struct catalog *c, const struct config *config, struct error *err)
 {
-    struct catalog *c = service_catalog(t->service);
+    int64_t row;
 
-    rows->store = store;
-    rows->repos = xcalloc(store->repo_count + 1, sizeof *rows->repos);
-    if (catalog_store_row(c, store->id, &rows->row, err) != 0)
-        return -1;
-    for (size_t i = 0; i < store->repo_count; i++)
-        if (catalog_repo_row(c, store->id, store->repos[i]->id, &rows->repos[i], err) != 0)
+    for (size_t i = 0; i < config->store_count; i++) {
+        const struct store *store = config->stores[i];
+        if (catalog_store_row(c, store->id, &row, err) != 0)
             return -1;
+        for (size_t k = 0; k < store->repo_count; k++)
+            if (catalog_repo_row(c, store->id, store->repos[k]->id, &row, err) != 0)
+                return -1;
+    }
     return 0;
-}
-
-static void free_rows(struct tree *t)
-{
-    for (size_t i = 0; i < service_config(t->service)->store_count; i++)
-        free(t->stores[i].repos);
-    free(t->stores);
 }
 
 int tree_init(struct tree *t, struct service *service, const struct clock *clock, struct error *err)
 {
-    const struct config *config = service_config(service);
+    struct config *config = service_config(service);
 
     *t = (struct tree){.service = service,
                        .clock = clock,
                        .uid = geteuid(),
                        .gid = getegid(),
                        .mounted_at = clock_now(clock)};
-    t->stores = xcalloc(config->store_count + 1, sizeof *t->stores);
-    for (size_t i = 0; i < config->store_count; i++)
-        if (find_rows(t, &t->stores[i], config->stores[i], err) != 0) {
-            free_rows(t);
-            return -1;
-        }
-    t->last_errors = last_errors_new();
     pthread_mutex_init(&t->lock, NULL);
-    return 0;
+    t->last_errors = last_errors_new();
+    t->leaving = leaving_new();
+    int result = make_rows(service_catalog(service), config, err);
+    config_free(config);
+    if (result != 0)
+        tree_release(t);
+    return result;
 }
 
 void tree_release(struct tree *t)
 {
     handle_close_all(t);
-    free_rows(t);
+    leaving_free(t->leaving);
     last_errors_free(t->last_errors);
     pthread_mutex_destroy(&t->lock);
 }
 
-static const struct store_rows *rows_end(const struct tree *t)
-{
-    return t->stores + service_config(t->service)->store_count;
-}
+/* ---- stores and repos ---- */
 
-int tree_store_node(const struct tree *t, const char *id, node_id *out)
+int tree_store_node(const struct tree *t, const struct config *c, const char *id, node_id *out)
 {
-    for (const struct store_rows *r = t->stores; r < rows_end(t); r++)
-        if (strcmp(r->store->id, id) == 0) {
-            *out = node_make(NODE_STORE, r->row, NODE_FILE_NONE);
-            return 0;
-        }
-    return ENOENT;
+    struct error err;
+    int64_t row;
+
+    if (!config_store(c, id))
+        return ENOENT;
+    if (catalog_store_row(service_catalog(t->service), id, &row, &err) != 0)
+        return tree_errno(&err);
+    *out = node_make(NODE_STORE, row, NODE_FILE_NONE);
+    return 0;
 }
 
 int tree_repo_node(const struct tree *t, const struct store *store, const char *id, node_id *out)
 {
-    for (const struct store_rows *r = t->stores; r < rows_end(t); r++)
-        for (size_t i = 0; r->store == store && i < store->repo_count; i++)
-            if (strcmp(store->repos[i]->id, id) == 0) {
-                *out = node_make(NODE_REPO, r->repos[i], NODE_FILE_NONE);
-                return 0;
-            }
-    return ENOENT;
+    struct error err;
+    int64_t row;
+
+    if (!store_repo(store, id))
+        return ENOENT;
+    if (catalog_repo_row(service_catalog(t->service), store->id, id, &row, &err) != 0)
+        return tree_errno(&err);
+    *out = node_make(NODE_REPO, row, NODE_FILE_NONE);
+    return 0;
 }
 
 static int load_store(const struct tree *t, int64_t row, struct subject *out)
 {
-    for (const struct store_rows *r = t->stores; r < rows_end(t); r++)
-        if (r->row == row) {
-            out->store = r->store;
-            return 0;
-        }
-    return ENOENT;
+    char id[LIMIT_ID + 1];
+    struct error err;
+
+    if (catalog_store_at(service_catalog(t->service), row, id, &err) != 0)
+        return tree_errno(&err);
+    out->store = config_store(out->config, id);
+    return out->store ? 0 : ENOENT;
 }
 
 static int load_repo(const struct tree *t, int64_t row, struct subject *out)
 {
-    for (const struct store_rows *r = t->stores; r < rows_end(t); r++)
-        for (size_t i = 0; i < r->store->repo_count; i++)
-            if (r->repos[i] == row) {
-                out->store = r->store;
-                out->repo = r->store->repos[i];
-                return 0;
-            }
-    return ENOENT;
+    char store[LIMIT_ID + 1], repo[LIMIT_ID + 1];
+    struct error err;
+
+    if (catalog_repo_at(service_catalog(t->service), row, store, repo, &err) != 0)
+        return tree_errno(&err);
+    out->store = config_store(out->config, store);
+    out->repo = out->store ? store_repo(out->store, repo) : NULL;
+    return out->repo ? 0 : ENOENT;
 }
 
 /* ---- subjects ---- */
@@ -175,9 +160,18 @@ static int load_record(struct tree *t, int64_t row, struct subject *out)
 {
     struct error err;
 
-    if (catalog_record_at(service_catalog(t->service), row, &out->record, &err) != 0)
+    if (catalog_record_at(service_catalog(t->service), row, &out->record, &err) == 0)
+        return 0;
+    if (err.code != ERR_NOT_FOUND)
         return tree_errno(&err);
-    return 0;
+    out->leaving = leaving_at(t, row, &out->record);
+    return out->leaving ? 0 : ENOENT;
+}
+
+void subject_release(struct subject *s)
+{
+    config_free(s->config);
+    s->config = NULL;
 }
 
 int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out)
@@ -185,6 +179,7 @@ int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out)
     const struct file *file = file_at(node_file(node));
 
     *out = (struct subject){.tree = t, .node = node, .kind = node_kind_of(node), .uid = uid};
+    out->config = service_config(t->service);
     if (node_file(node) != NODE_FILE_NONE && (!file || file->dir != out->kind))
         return ENOENT;
     switch (out->kind) {
@@ -211,8 +206,14 @@ bool subject_final(const struct subject *s)
     switch (s->kind) {
     case NODE_JOB:
     case NODE_ACTIVE:
-    case NODE_KEYED:
         return job_state_terminal(s->job.state);
+    case NODE_RECORD:
+        return !s->leaving;
+    case NODE_KEYED: /* goes with its job, and nobody tells the kernel */
+    case NODE_STORE:
+    case NODE_STORE_REPOS:
+    case NODE_REPO:
+        return false;
     default:
         return true;
     }

@@ -13,6 +13,7 @@
 #include "fs/ops.h"
 
 #include "fs/handle.h"
+#include "fs/removal.h"
 #include "keepfs/limits.h"
 
 #include <errno.h>
@@ -95,7 +96,10 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct node_attr a;
     int result = tree_attr(tree(req), ino, caller(req), &a);
 
-    (void)fi;
+    (void)fi; /* fstat does not give it */
+    /* What is open is still what it is when its name is gone. */
+    if (result == ENOENT)
+        result = handle_attr(tree(req), ino, &a);
     if (result != 0)
         fuse_reply_err(req, result);
     else
@@ -230,6 +234,27 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
     fuse_reply_statfs(req, &st);
 }
 
+/* ---- removing: nothing but records ---- */
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    char shell[ULID_LEN + 1];
+    int result = tree_unlink(tree(req), parent, name, caller(req), shell);
+
+    if (shell[0])
+        notifier_gone(context(req)->notifier, NODE_RECORDS, shell, LEAVING_MS);
+    fuse_reply_err(req, result);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    int result = tree_rmdir(tree(req), parent, name, caller(req));
+
+    if (result == 0)
+        notifier_cancel(context(req)->notifier, NODE_RECORDS, name);
+    fuse_reply_err(req, result);
+}
+
 /* ---- what nobody may do: names here are made by jobs alone ---- */
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -251,11 +276,6 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
     op_mknod(req, parent, name, mode, 0);
-}
-
-static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    op_mknod(req, parent, name, 0, 0);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -297,7 +317,7 @@ const struct fuse_lowlevel_ops fs_ops = {
     .create = op_create,
     .mkdir = op_mkdir,
     .unlink = op_unlink,
-    .rmdir = op_unlink,
+    .rmdir = op_rmdir,
     .symlink = op_symlink,
     .rename = op_rename,
     .link = op_link,

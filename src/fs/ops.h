@@ -9,12 +9,14 @@
 
 #define FUSE_USE_VERSION 312
 
+#include "fs/notify.h"
 #include "fs/tree.h"
 
 #include <fuse_lowlevel.h>
 
 struct ops_context {
     struct tree *tree;
+    struct notifier *notifier;
     void (*ready)(void *ctx); /* called once, from a worker; may be NULL */
     void *ready_ctx;
 };

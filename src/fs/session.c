@@ -9,6 +9,9 @@
  * request that was read is answered. A stop before the loop began leaves the flag set, and the loop
  * ends as it begins. `lock` guards running.
  *
+ * The notifier is ended before that, while requests are still answered: it may wait for a lock of
+ * the kernel that somebody holds until an answer comes.
+ *
  * Unmounted from outside: the device says ENODEV, the loop ends without an error.
  *
  * What libfuse has to say comes through one function for the whole process. While a thread mounts,
@@ -32,10 +35,11 @@
 
 #define WAKE_SIGNAL      SIGUSR2
 #define WAKE_INTERVAL_NS 10000000
+#define NOTIFIER_STOP_MS 5000
 
 struct session {
     struct tree tree;
-    struct ops_context context;
+    struct ops_context context; /* has the notifier */
     struct fuse_session *fuse;
     bool mounted;
     pthread_mutex_t lock;
@@ -235,6 +239,36 @@ static int mount_fuse(struct session *s, const char *mountpoint, struct error *e
     return s->mounted ? 0 : -1;
 }
 
+/* ---- what keepfs removed ---- */
+
+/*
+ * The parent's entry is all that has to go: what the kernel keeps below it is found by no name any
+ * more, and an open file stays open. fuse_lowlevel_notify_delete would want the inode of what is
+ * gone, refuses (and lets libfuse complain) if a file of it is open, and gives nothing else.
+ */
+static void tell_kernel(void *ctx, node_id dir, const char *name)
+{
+    struct session *s = ctx;
+
+    (void)fuse_lowlevel_notify_inval_entry(s->fuse, dir, name, strlen(name));
+}
+
+static void on_gone(void *ctx, bool is_job, const char *ulid)
+{
+    struct session *s = ctx;
+
+    notifier_gone(s->context.notifier, is_job ? NODE_JOBS : NODE_RECORDS, ulid, 0);
+}
+
+static int start_notifier(struct session *s, struct error *err)
+{
+    s->context.notifier = notifier_start(tell_kernel, s, err);
+    if (!s->context.notifier)
+        return -1;
+    service_on_gone(s->tree.service, on_gone, s);
+    return 0;
+}
+
 static struct session *new_shell(const struct session_options *options)
 {
     struct session *s = xcalloc(1, sizeof *s);
@@ -268,7 +302,7 @@ struct session *session_mount(struct service *service, const struct session_opti
         return NULL;
     }
     if (check_mountpoint(options->mountpoint, err) == 0 && new_fuse(s, options, err) == 0 &&
-        mount_fuse(s, options->mountpoint, err) == 0)
+        start_notifier(s, err) == 0 && mount_fuse(s, options->mountpoint, err) == 0)
         return s;
     session_free(s);
     return NULL;
@@ -276,10 +310,18 @@ struct session *session_mount(struct service *service, const struct session_opti
 
 void session_free(struct session *s)
 {
+    struct notifier *notifier = s ? s->context.notifier : NULL;
+
     if (!s)
         return;
+    bool stopped = !notifier || notifier_stop(notifier, NOTIFIER_STOP_MS);
     if (s->mounted)
         fuse_session_unmount(s->fuse);
+    if (!stopped && !notifier_stop(notifier, NOTIFIER_STOP_MS))
+        return; /* it uses the session; the process ends anyway */
+    if (notifier)
+        service_on_gone(s->tree.service, NULL, NULL);
+    notifier_free(notifier);
     if (s->fuse)
         fuse_session_destroy(s->fuse);
     tree_release(&s->tree);
@@ -339,6 +381,8 @@ bool session_stop(struct session *s, int deadline_ms)
     time_ms end = clock_monotonic() + deadline_ms;
     struct timespec until;
 
+    if (!notifier_stop(s->context.notifier, deadline_ms))
+        return false;
     fuse_session_exit(s->fuse);
     pthread_mutex_lock(&s->lock);
     while (s->running && clock_monotonic() < end) {

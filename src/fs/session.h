@@ -6,7 +6,8 @@
  *
  * Rooms inside src/fs: session.c and ops.c are the only files that know FUSE. tree.c and node.c
  * give names, nodes and attributes; files.c the text of each file, a row and a function each;
- * handle.c what is behind an open file. These can be tested without a mount.
+ * handle.c what is behind an open file; removal.c what can be removed; notify.c tells the kernel
+ * what keepfs removed. These can be tested without a mount.
  */
 #ifndef KEEPFS_FS_SESSION_H
 #define KEEPFS_FS_SESSION_H

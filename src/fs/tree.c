@@ -8,11 +8,12 @@
  *
  * Cookies of a listing:  1 "."  2 ".."  2 + index for names of files.c  row << 8 for ids. They name
  * an entry, not a position: what is added or goes while somebody lists moves nothing. Ids come in
- * the order of their rows, those of stores and repos in the order of the configuration.
+ * the order of their rows.
  */
 #include "fs/tree.h"
 
 #include "fs/files.h"
+#include "fs/removal.h"
 #include "util/ulid.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ static int default_errno(enum error_code code)
     case ERR_NOT_FOUND:
         return ENOENT;
     case ERR_INVALID:
+    case ERR_CONFIG_INVALID:
         return EINVAL;
     case ERR_BACKUP_ALREADY_RUNNING:
         return EBUSY;
@@ -69,6 +71,21 @@ int tree_errno(const struct error *err)
     default:
         return own;
     }
+}
+
+int tree_refuse(struct tree *t, uid_t uid, const char *path, const char *input, size_t len,
+                const struct error *err)
+{
+    int errnum = tree_errno(err);
+
+    last_errors_set(t->last_errors, uid,
+                    &(struct last_error){.time = clock_now(t->clock),
+                                         .errnum = errnum,
+                                         .path = path,
+                                         .input = input,
+                                         .input_len = len,
+                                         .message = err->message});
+    return errnum;
 }
 
 /* ---- attributes ---- */
@@ -118,6 +135,9 @@ static int file_size(const struct file *f, struct subject *s, uint64_t *size)
     switch (f->type) {
     case FILE_TEXT:
     case FILE_LINK:
+    case FILE_SWITCH:
+        if (!f->render)
+            return 0;
         result = f->render(s, &text);
         *size = text.len;
         buf_release(&text);
@@ -153,7 +173,7 @@ static node_id file_node(const struct file *f, node_id dir)
     return node_make(node_kind_of(dir), node_row(dir), file_index(f));
 }
 
-static int file_attr(const struct file *f, struct subject *s, struct node_attr *out)
+int tree_file_attr(const struct file *f, struct subject *s, struct node_attr *out)
 {
     uint64_t size;
     int result = file_present(f, s);
@@ -179,24 +199,31 @@ static void link_target(const struct subject *s, struct buf *out)
     buf_addf(out, "../%s", s->job.ulid);
 }
 
+static mode_t subject_mode(const struct subject *s)
+{
+    if (is_link(s->kind))
+        return S_IFLNK | 0777;
+    /* Where the owner and the mount's group can remove something. */
+    return S_IFDIR | (s->kind == NODE_RECORDS || s->kind == NODE_RECORD ? 0775 : 0555);
+}
+
 static void subject_attr(const struct subject *s, struct node_attr *out)
 {
-    mode_t mode = is_link(s->kind) ? S_IFLNK | 0777 : S_IFDIR | 0555;
     size_t size = is_link(s->kind) ? strlen("../") + strlen(s->job.ulid) : 0;
 
     out->final = subject_final(s);
-    fill_attr(s->tree, s->node, mode, size, subject_time(s), out);
+    fill_attr(s->tree, s->node, subject_mode(s), size, subject_time(s), out);
 }
 
 int tree_attr(struct tree *t, node_id node, uid_t uid, struct node_attr *out)
 {
-    struct subject s;
+    SUBJECT(s);
     int result = subject_load(t, node, uid, &s);
 
     if (result != 0)
         return result;
     if (node_file(node) != NODE_FILE_NONE)
-        return file_attr(file_at(node_file(node)), &s, out);
+        return tree_file_attr(file_at(node_file(node)), &s, out);
     subject_attr(&s, out);
     return 0;
 }
@@ -204,7 +231,7 @@ int tree_attr(struct tree *t, node_id node, uid_t uid, struct node_attr *out)
 int tree_readlink(struct tree *t, node_id node, struct buf *out)
 {
     const struct file *file = file_at(node_file(node));
-    struct subject s;
+    SUBJECT(s);
     int result = subject_load(t, node, t->uid, &s);
 
     if (result != 0)
@@ -252,7 +279,8 @@ static int find_record(struct tree *t, const char *name, node_id *out)
 
     if (!ulid_valid(name))
         return ENOENT;
-    if (catalog_record_get(service_catalog(t->service), name, &record, &err) != 0)
+    if (catalog_record_get(service_catalog(t->service), name, &record, &err) != 0 &&
+        !leaving_find(t, name, &record))
         return tree_errno(&err);
     *out = node_make(NODE_RECORD, record.row, NODE_FILE_NONE);
     return 0;
@@ -269,7 +297,7 @@ static int find_id(const struct subject *dir, const char *name, node_id *out)
     case NODE_RECORDS:
         return find_record(dir->tree, name, out);
     case NODE_STORES:
-        return tree_store_node(dir->tree, name, out);
+        return tree_store_node(dir->tree, dir->config, name, out);
     case NODE_STORE_REPOS:
         return tree_repo_node(dir->tree, dir->store, name, out);
     default:
@@ -279,7 +307,7 @@ static int find_id(const struct subject *dir, const char *name, node_id *out)
 
 int tree_lookup(struct tree *t, node_id parent, const char *name, uid_t uid, struct node_attr *out)
 {
-    struct subject dir;
+    SUBJECT(dir);
     int result;
 
     if (node_file(parent) != NODE_FILE_NONE || is_link(node_kind_of(parent)))
@@ -329,7 +357,7 @@ static node_id parent_node(const struct subject *s)
     case NODE_STORE_REPOS:
         return node_make(NODE_STORE, node_row(s->node), NODE_FILE_NONE);
     case NODE_REPO:
-        if (tree_store_node(s->tree, s->store->id, &node) == 0)
+        if (tree_store_node(s->tree, s->config, s->store->id, &node) == 0)
             return node_make(NODE_STORE_REPOS, node_row(node), NODE_FILE_NONE);
         return NODE_ROOT_ID;
     default:
@@ -341,6 +369,8 @@ static int list_files(struct listing *l, uint64_t cookie)
 {
     const struct file *f;
 
+    if (l->dir->leaving) /* payload is gone, and who removes the rest has listed it before */
+        return 0;
     for (unsigned i = 1; !l->full && (f = file_at(i)) != NULL; i++) {
         if (f->dir != l->dir->kind || COOKIE_DOTDOT + i <= cookie)
             continue;
@@ -373,28 +403,52 @@ static int list_rows(struct listing *l, enum catalog_list what, enum node_kind c
     return 0;
 }
 
+static bool add_store(void *ctx, const struct catalog_entry *e)
+{
+    struct listing *l = ctx;
+
+    return !config_store(l->dir->config, e->name) || add_row(l, e);
+}
+
+/* Of all that ever were, those of the configuration. A reload makes the rows of new ones. */
 static int list_stores(struct listing *l, uint64_t cookie)
 {
-    const struct config *config = service_config(l->tree->service);
+    struct error err;
+
+    l->child = NODE_STORE;
+    if (catalog_list_stores(service_catalog(l->tree->service), (int64_t)(cookie / COOKIE_ROWS),
+                            add_store, l, &err) != 0)
+        return tree_errno(&err);
+    return 0;
+}
+
+/* The repo with the lowest row behind `after`; the few of a store are looked through for each. */
+static int next_repo(struct listing *l, int64_t after, struct catalog_entry *out)
+{
+    const struct store *store = l->dir->store;
     node_id node;
 
-    for (uint64_t i = cookie / COOKIE_ROWS; i < config->store_count; i++)
-        if (tree_store_node(l->tree, config->stores[i]->id, &node) == 0 &&
-            !add_entry(l, config->stores[i]->id, node, S_IFDIR, (i + 1) * COOKIE_ROWS))
-            break;
+    *out = (struct catalog_entry){0};
+    for (size_t i = 0; i < store->repo_count; i++) {
+        int result = tree_repo_node(l->tree, store, store->repos[i]->id, &node);
+        if (result != 0)
+            return result;
+        if (node_row(node) > after && (!out->name || node_row(node) < out->row))
+            *out = (struct catalog_entry){node_row(node), store->repos[i]->id};
+    }
     return 0;
 }
 
 static int list_repos(struct listing *l, uint64_t cookie)
 {
-    const struct store *store = l->dir->store;
-    node_id node;
+    struct catalog_entry e = {.row = (int64_t)(cookie / COOKIE_ROWS)};
+    int result;
 
-    for (uint64_t i = cookie / COOKIE_ROWS; i < store->repo_count; i++)
-        if (tree_repo_node(l->tree, store, store->repos[i]->id, &node) == 0 &&
-            !add_entry(l, store->repos[i]->id, node, S_IFDIR, (i + 1) * COOKIE_ROWS))
-            break;
-    return 0;
+    l->child = NODE_REPO;
+    do
+        result = next_repo(l, e.row, &e);
+    while (result == 0 && e.name && add_row(l, &e));
+    return result;
 }
 
 static int list_ids(struct listing *l, uint64_t cookie)
@@ -419,7 +473,7 @@ static int list_ids(struct listing *l, uint64_t cookie)
 
 int tree_list(struct tree *t, node_id dir, uint64_t cookie, tree_entry_fn fn, void *ctx)
 {
-    struct subject s;
+    SUBJECT(s);
     struct listing l = {.tree = t, .dir = &s, .fn = fn, .ctx = ctx};
     int result;
 

@@ -14,9 +14,13 @@
  *   /stores/ID/            NODE_STORE      row
  *   /stores/ID/repos/R/    NODE_REPO       row
  *
- * Caching: what is `final` will never change while the mount or the object lives (an hour's
- * timeout): jobs that are terminal, records, and what follows from the configuration. All else may
- * be stale at once (timeout 0). Things only move from volatile to final.
+ * Caching: what is `final` will never change while it lives (an hour's timeout): jobs that are
+ * terminal, records, and the fixed names. All else may be stale at once (timeout 0), so also stores
+ * and repos: the configuration can change. Things only move from volatile to final; that they are
+ * gone is told to the kernel by notify.c.
+ *
+ * A store or repo is there if the configuration in force has it. Its row stays in the catalog, so
+ * that it has its old number again when it comes back.
  *
  * Functions return 0 or an errno, never negative: the room sits at the edge where errno is chosen.
  * Threads: any, after tree_init and before tree_release.
@@ -66,13 +70,13 @@ struct tree {
     gid_t gid;
     time_ms mounted_at;
     struct last_errors *last_errors;
-    struct store_rows *stores; /* in the order of the configuration */
-    pthread_mutex_t lock;      /* guards handles */
-    struct handle *handles;    /* all that are open: see handle_close_all */
+    pthread_mutex_t lock;    /* guards handles */
+    struct handle *handles;  /* all that are open: see handle_close_all */
+    struct leaving *leaving; /* records that are being removed: removal.c */
 };
 
-/* Finds the rows of all stores and repos, so that their nodes can be told apart later. On failure
- * nothing is left to release. */
+/* Makes the rows of all stores and repos, as a reload does for new ones: what could fail for want
+ * of space fails there, not in a listing. On failure nothing is left to release. */
 int tree_init(struct tree *t, struct service *service, const struct clock *clock,
               struct error *err);
 /* Closes also what is still open: a mount that is detached sends no release. */
@@ -85,21 +89,27 @@ struct subject {
     node_id node;
     enum node_kind kind;
     uid_t uid;                 /* the caller's: last_error differs by it */
+    struct config *config;     /* in force when it was loaded; held, since store and repo are its */
     struct job job;            /* NODE_JOB, NODE_ACTIVE, NODE_KEYED */
     struct record record;      /* NODE_RECORD */
+    bool leaving;              /* NODE_RECORD: deleted, while a client removes what it had listed */
     const struct store *store; /* NODE_STORE, NODE_STORE_REPOS, NODE_REPO */
     const struct repo *repo;   /* NODE_REPO */
 };
 
+/* A subject that gives up what it holds at the end of the scope, whether it was loaded or not. */
+#define SUBJECT(name) __attribute__((cleanup(subject_release))) struct subject name = {0}
+
 /* ENOENT if it is gone, or is no node. */
 int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out);
+void subject_release(struct subject *s);
 /* Will it never change again? */
 bool subject_final(const struct subject *s);
 /* When it changed last, or was made. */
 time_ms subject_time(const struct subject *s);
 
-/* The nodes of stores and repos. ENOENT for a name that is none. */
-int tree_store_node(const struct tree *t, const char *id, node_id *out);
+/* The nodes of stores and repos of a configuration. ENOENT for a name that is none. */
+int tree_store_node(const struct tree *t, const struct config *c, const char *id, node_id *out);
 int tree_repo_node(const struct tree *t, const struct store *store, const char *id, node_id *out);
 
 /* ---- the calls of ops.c ---- */
@@ -121,7 +131,14 @@ typedef bool (*tree_entry_fn)(void *ctx, const char *name, node_id node, mode_t 
                               uint64_t cookie);
 int tree_list(struct tree *t, node_id dir, uint64_t cookie, tree_entry_fn fn, void *ctx);
 
+/* The attributes of a file in the directory of `s`. */
+struct file;
+int tree_file_attr(const struct file *f, struct subject *s, struct node_attr *out);
+
 /* The errno that the mount answers for an error. */
 int tree_errno(const struct error *err);
+/* The same, and keeps the sentence for the caller as what `path` answered to `input`. */
+int tree_refuse(struct tree *t, uid_t uid, const char *path, const char *input, size_t len,
+                const struct error *err);
 
 #endif

@@ -4,8 +4,8 @@
  *
  * service_run in order: the key is looked up first, so that whoever repeats a request learns of its
  * earlier job and not that the repo is busy with it; then all repos are claimed, then all rows are
- * inserted in one transaction, then the jobs are queued. A failure undoes the claim and leaves
- * nothing.
+ * inserted in one transaction (with the tick, if a schedule asks), then the jobs are queued. A
+ * failure undoes the claim and leaves nothing.
  */
 #include "service/internal.h"
 
@@ -102,7 +102,7 @@ static int parse_label(const char *value, size_t len, size_t column, struct run_
 
 int run_request_parse(const char *line, size_t len, struct run_request *out, struct error *err)
 {
-    *out = (struct run_request){0};
+    *out = (struct run_request){.attempt = 1};
     if (len > LIMIT_CTL_LINE)
         return invalid(err, E2BIG, LIMIT_CTL_LINE, "the line is longer than 1024 bytes");
     for (size_t at = 0, end;; at = end) {
@@ -140,10 +140,10 @@ static int unknown(struct error *err, const char *fmt, const char *store, const 
     return -1;
 }
 
-static int find_repos(struct service *s, const struct run_request *q, struct repo **one,
+static int find_repos(const struct config *config, const struct run_request *q, struct repo **one,
                       struct repo *const **repos, size_t *count, struct error *err)
 {
-    const struct store *store = config_store(s->config, q->store);
+    const struct store *store = config_store(config, q->store);
 
     if (!store)
         return unknown(err, "there is no store %s", q->store, "");
@@ -199,39 +199,58 @@ static int insert_rows(struct service *s, const struct run_request *q, struct li
         snprintf(j->requested_by, sizeof j->requested_by, "%s", q->requested_by);
         snprintf(j->key, sizeof j->key, "%s", q->key);
         snprintf(j->label, sizeof j->label, "%s", q->label);
+        j->attempt = q->attempt;
+        j->tick = q->tick;
     }
     return catalog_jobs_create(s->catalog, jobs, count, err);
 }
 
-int service_run(struct service *s, const struct run_request *q, struct run_reply *reply,
-                struct error *err)
+/* With what find_repos gave. */
+static int enqueue(struct service *s, struct config *config, const struct run_request *q,
+                   struct repo *const *repos, size_t count, struct run_reply *reply,
+                   struct error *err)
 {
     char ulids[LIMIT_REPOS_PER_STORE][ULID_LEN + 1];
     struct live_job *live[LIMIT_REPOS_PER_STORE];
-    struct repo *one, *const *repos;
-    size_t count;
 
-    if (find_repos(s, q, &one, &repos, &count, err) != 0 || check_key(s, q, err) != 0)
-        return -1;
     for (size_t i = 0; i < count; i++)
         ulid_new(clock_now(s->clock), ulids[i]);
-    if (live_claim(&s->live, repos, ulids, count, live, err) != 0)
+    if (live_claim(&s->live, config, repos, ulids, count, live, err) != 0)
         return -1;
     if (insert_rows(s, q, live, count, err) != 0) {
         for (size_t i = 0; i < count; i++)
             live_remove(&s->live, live[i]);
         return -1;
     }
-    /* After live_queue the entries belong to the workers. */
     reply->count = count;
     for (size_t i = 0; i < count; i++) {
+        live[i]->attempt = q->attempt;
         memcpy(reply->jobs[i].job, ulids[i], sizeof ulids[i]);
         snprintf(reply->jobs[i].repo, sizeof reply->jobs[i].repo, "%s", repos[i]->id);
         log_info("job %s: backup of %s/%s, asked for by %s", ulids[i], q->store, repos[i]->id,
                  q->requested_by);
     }
+    for (size_t i = 0; i < count; i++)
+        scheduler_forget_retry(s->scheduler, q->store, repos[i]->id);
+    /* From here on the entries belong to the workers. */
     live_queue(&s->live, live, count);
     return 0;
+}
+
+int service_run(struct service *s, const struct run_request *q, struct run_reply *reply,
+                struct error *err)
+{
+    struct config *config = service_config(s);
+    struct repo *one, *const *repos;
+    size_t count;
+    int result = find_repos(config, q, &one, &repos, &count, err);
+
+    if (result == 0)
+        result = check_key(s, q, err);
+    if (result == 0)
+        result = enqueue(s, config, q, repos, count, reply, err);
+    config_free(config);
+    return result;
 }
 
 /* ---- cancel ---- */

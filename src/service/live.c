@@ -20,13 +20,12 @@
 /* How long a claim waits for a job whose end is being written before it says busy. */
 enum { ENDING_WAIT_MS = 1000 };
 
-void live_init(struct live *l, size_t groups, size_t max_queue)
+void live_init(struct live *l, size_t max_queue)
 {
     pthread_condattr_t attr;
 
     *l = (struct live){.max_queue = max_queue};
     l->last = &l->first;
-    l->group_running = xcalloc(groups, sizeof *l->group_running);
     pthread_mutex_init(&l->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -37,7 +36,6 @@ void live_init(struct live *l, size_t groups, size_t max_queue)
 void live_release(struct live *l)
 {
     assert(!l->first);
-    free(l->group_running);
     pthread_cond_destroy(&l->changed);
     pthread_mutex_destroy(&l->lock);
 }
@@ -59,7 +57,7 @@ static struct timespec deadline_in(int ms)
 static struct live_job *find_repo(const struct live *l, const struct repo *repo)
 {
     for (struct live_job *j = l->first; j; j = j->next)
-        if (j->repo == repo)
+        if (strcmp(j->repo->store->id, repo->store->id) == 0 && strcmp(j->repo->id, repo->id) == 0)
             return j;
     return NULL;
 }
@@ -74,6 +72,13 @@ static struct live_job *find_busy(const struct live *l, struct repo *const *repo
     return NULL;
 }
 
+int live_stopping_error(struct error *err)
+{
+    error_set(err, ERR_STOPPING, "keepfs is stopping");
+    err->errnum = ESHUTDOWN;
+    return -1;
+}
+
 /* With the lock held: may these be claimed? */
 static int check_claim(struct live *l, struct repo *const *repos, size_t count, struct error *err)
 {
@@ -84,15 +89,18 @@ static int check_claim(struct live *l, struct repo *const *repos, size_t count, 
     struct timespec until = deadline_in(ENDING_WAIT_MS);
     struct live_job *busy;
 
-    while (!l->stopping && (busy = find_busy(l, repos, count)) && busy->phase == LIVE_ENDING)
+    while (!l->stopping && (busy = find_busy(l, repos, count)) && busy->phase >= LIVE_ENDING)
         if (pthread_cond_timedwait(&l->changed, &l->lock, &until) != 0)
             break;
-    if (l->stopping) {
-        error_set(err, ERR_STOPPING, "keepfs is stopping");
-        err->errnum = ESHUTDOWN;
+    if (l->stopping)
+        return live_stopping_error(err);
+    busy = find_busy(l, repos, count);
+    if (busy && busy->phase == LIVE_EXAMINED) {
+        error_set(err, ERR_QUEUE_FULL, "%s/%s is new, and is being looked through: try again",
+                  busy->repo->store->id, busy->repo->id);
+        err->errnum = EAGAIN;
         return -1;
     }
-    busy = find_busy(l, repos, count);
     if (busy) {
         error_set(err, ERR_BACKUP_ALREADY_RUNNING, "%s/%s has job %s, which is %s",
                   busy->repo->store->id, busy->repo->id, busy->ulid, words[busy->phase]);
@@ -108,16 +116,18 @@ static int check_claim(struct live *l, struct repo *const *repos, size_t count, 
     return 0;
 }
 
-int live_claim(struct live *l, struct repo *const *repos, char (*ulids)[ULID_LEN + 1], size_t count,
-               struct live_job **out, struct error *err)
+int live_claim(struct live *l, struct config *config, struct repo *const *repos,
+               char (*ulids)[ULID_LEN + 1], size_t count, struct live_job **out, struct error *err)
 {
     pthread_mutex_lock(&l->lock);
     int result = check_claim(l, repos, count, err);
     for (size_t i = 0; result == 0 && i < count; i++) {
         struct live_job *j = xcalloc(1, sizeof *j);
         memcpy(j->ulid, ulids[i], sizeof j->ulid);
+        j->config = config_ref(config);
         j->repo = repos[i];
         j->phase = LIVE_CLAIMED;
+        j->attempt = 1;
         cancel_init(&j->cancel);
         *l->last = j;
         l->last = &j->next;
@@ -126,6 +136,13 @@ int live_claim(struct live *l, struct repo *const *repos, char (*ulids)[ULID_LEN
     }
     pthread_mutex_unlock(&l->lock);
     return result;
+}
+
+void live_set_max_queue(struct live *l, size_t max_queue)
+{
+    pthread_mutex_lock(&l->lock);
+    l->max_queue = max_queue;
+    pthread_mutex_unlock(&l->lock);
 }
 
 void live_queue(struct live *l, struct live_job **jobs, size_t count)
@@ -137,10 +154,19 @@ void live_queue(struct live *l, struct live_job **jobs, size_t count)
     pthread_mutex_unlock(&l->lock);
 }
 
+static bool is_free(const struct live *l, const struct live_job *job)
+{
+    for (size_t i = 0; i < l->taken_count; i++)
+        if (stores_conflict(l->taken[i]->config, l->taken[i]->repo->store, job->config,
+                            job->repo->store))
+            return false;
+    return true;
+}
+
 static struct live_job *find_runnable(const struct live *l)
 {
     for (struct live_job *j = l->first; j; j = j->next)
-        if (j->phase == LIVE_QUEUED && !l->group_running[j->repo->store->group])
+        if (j->phase == LIVE_QUEUED && is_free(l, j))
             return j;
     return NULL;
 }
@@ -150,14 +176,13 @@ struct live_job *live_take(struct live *l)
     struct live_job *j = NULL;
 
     pthread_mutex_lock(&l->lock);
-    while (!l->stopping && !(j = find_runnable(l)))
+    while (!l->stopping && (l->taken_count == LIMIT_JOBS_RUNNING || !(j = find_runnable(l))))
         pthread_cond_wait(&l->changed, &l->lock);
     if (l->stopping)
         j = NULL;
     if (j) {
         j->phase = LIVE_RUNNING;
-        j->holds_group = true;
-        l->group_running[j->repo->store->group] = true;
+        l->taken[l->taken_count++] = j;
     }
     pthread_mutex_unlock(&l->lock);
     return j;
@@ -168,11 +193,31 @@ void live_requeue(struct live *l, struct live_job *job)
     live_queue(l, &job, 1);
 }
 
-void live_ending(struct live *l, struct live_job *job)
+static void set_phase(struct live *l, struct live_job *job, enum live_phase phase)
 {
     pthread_mutex_lock(&l->lock);
-    job->phase = LIVE_ENDING;
+    job->phase = phase;
     pthread_mutex_unlock(&l->lock);
+}
+
+void live_ending(struct live *l, struct live_job *job)
+{
+    set_phase(l, job, LIVE_ENDING);
+}
+
+void live_examining(struct live *l, struct live_job *job)
+{
+    set_phase(l, job, LIVE_EXAMINED);
+}
+
+/* With the lock held. */
+static void give_back(struct live *l, const struct live_job *job)
+{
+    for (size_t i = 0; i < l->taken_count; i++)
+        if (l->taken[i] == job) {
+            l->taken[i] = l->taken[--l->taken_count];
+            return;
+        }
 }
 
 /* With the lock held. */
@@ -186,13 +231,13 @@ static void unlink_job(struct live *l, struct live_job *job)
     if (l->last == &job->next)
         l->last = at;
     l->count--;
-    if (job->holds_group)
-        l->group_running[job->repo->store->group] = false;
+    give_back(l, job);
 }
 
 static void free_job(struct live_job *job)
 {
     cancel_release(&job->cancel);
+    config_free(job->config);
     free(job);
 }
 
@@ -243,6 +288,22 @@ void live_clear(struct live *l)
         free_job(j);
     }
     pthread_mutex_unlock(&l->lock);
+}
+
+bool live_has(struct live *l, const struct repo *repo)
+{
+    pthread_mutex_lock(&l->lock);
+    bool found = find_repo(l, repo) != NULL;
+    pthread_mutex_unlock(&l->lock);
+    return found;
+}
+
+bool live_is_stopping(struct live *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool stopping = l->stopping;
+    pthread_mutex_unlock(&l->lock);
+    return stopping;
 }
 
 bool live_wait_stop(struct live *l, int ms)

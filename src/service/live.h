@@ -10,8 +10,12 @@
  *   ending    its final state is being written; still found by cancel, still busy for new claims,
  *             which wait for it to go rather than be told of a job that everybody sees finished
  *
- * A repo has at most one entry. Entries are ordered by arrival; live_take gives the first whose
- * group is free.
+ *   examined  no job, but the repo is looked through: whoever wants it waits a moment, and is then
+ *             told to try again (ERR_QUEUE_FULL)
+ *
+ * A repo has at most one entry, by its name. Entries are ordered by arrival; live_take gives the
+ * first that no running one stands in the way of. This is the only lock that a job takes on its
+ * store, whoever asked for it. An entry holds the configuration that it began with.
  *
  * Locks: one mutex inside, never held during a call out. Threads: any. A struct live_job is freed
  * by live_remove alone, called by the thread that holds it (claimer, worker or canceller).
@@ -19,19 +23,20 @@
 #ifndef KEEPFS_SERVICE_LIVE_H
 #define KEEPFS_SERVICE_LIVE_H
 
+#include "config.h"
 #include "keepfs/cancel.h"
-#include "keepfs/model.h"
 
 #include <pthread.h>
 
-enum live_phase { LIVE_CLAIMED, LIVE_QUEUED, LIVE_RUNNING, LIVE_ENDING };
+enum live_phase { LIVE_CLAIMED, LIVE_QUEUED, LIVE_RUNNING, LIVE_ENDING, LIVE_EXAMINED };
 
 struct live_job {
     char ulid[ULID_LEN + 1];
+    struct config *config; /* held: the repo's */
     const struct repo *repo;
     struct cancel cancel;
     enum live_phase phase;
-    bool holds_group; /* a worker has it, so no other job of its group runs */
+    int attempt; /* from 1; the claimer's to set before it is queued */
     struct live_job *next;
 };
 
@@ -39,19 +44,24 @@ struct live {
     pthread_mutex_t lock; /* guards all below and every entry's phase and next */
     pthread_cond_t changed;
     struct live_job *first, **last;
-    bool *group_running; /* by store.group */
+    /* What workers have: nothing that conflicts with a store of these is begun. */
+    struct live_job *taken[LIMIT_JOBS_RUNNING];
+    size_t taken_count;
     size_t count, max_queue;
     size_t left; /* workers that have gone for good */
     bool stopping;
 };
 
-void live_init(struct live *l, size_t groups, size_t max_queue);
+void live_init(struct live *l, size_t max_queue);
 void live_release(struct live *l); /* no entry is left */
 
-/* Claims all of `repos` or none: ERR_BACKUP_ALREADY_RUNNING (EBUSY), ERR_QUEUE_FULL (EAGAIN),
- * ERR_STOPPING (ESHUTDOWN). `ulids` are the new jobs' ids; `out` gets the entries. */
-int live_claim(struct live *l, struct repo *const *repos, char (*ulids)[ULID_LEN + 1], size_t count,
-               struct live_job **out, struct error *err);
+/* Claims all of `repos`, which are of `config`, or none: ERR_BACKUP_ALREADY_RUNNING (EBUSY),
+ * ERR_QUEUE_FULL (EAGAIN), ERR_STOPPING (ESHUTDOWN). `ulids` are the new jobs' ids; `out` gets the
+ * entries. */
+int live_claim(struct live *l, struct config *config, struct repo *const *repos,
+               char (*ulids)[ULID_LEN + 1], size_t count, struct live_job **out, struct error *err);
+/* From now on so many may be pending and running. */
+void live_set_max_queue(struct live *l, size_t max_queue);
 /* Their rows are visible now. */
 void live_queue(struct live *l, struct live_job **jobs, size_t count);
 
@@ -61,6 +71,8 @@ struct live_job *live_take(struct live *l);
 void live_requeue(struct live *l, struct live_job *job);
 
 void live_ending(struct live *l, struct live_job *job);
+/* Of one that was claimed for it. */
+void live_examining(struct live *l, struct live_job *job);
 /* Takes an entry out and frees it. */
 void live_remove(struct live *l, struct live_job *job);
 
@@ -78,6 +90,11 @@ void live_clear(struct live *l);
 void live_leave(struct live *l);
 /* Waits until `count` workers have left; false if that takes longer than `ms`. */
 bool live_wait_left(struct live *l, size_t count, int ms);
+/* Has the repo, by its name, a job pending or running? */
+bool live_has(struct live *l, const struct repo *repo);
+bool live_is_stopping(struct live *l);
+/* What whoever asks for something is told from then on. Always -1. */
+int live_stopping_error(struct error *err);
 /* Waits `ms` or until live_stop; true once stopping. */
 bool live_wait_stop(struct live *l, int ms);
 

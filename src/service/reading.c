@@ -14,19 +14,26 @@
 
 #include <string.h>
 
-/* Opens the place of the record's repo, which must still be in the configuration. */
-static int open_place(struct service *s, const struct record *record, const struct repo **out,
-                      struct destination **destination, struct error *err)
+/* Opens the place of the record's repo, by the configuration that has it. On failure nothing is
+ * held. */
+static int open_place(struct service *s, const struct record *record, const struct repo **repo,
+                      struct service_object *o, struct error *err)
 {
-    const struct store *store = config_store(s->config, record->store);
-    const struct repo *repo = store ? store_repo(store, record->repo) : NULL;
+    *repo = service_find_repo(s, record->store, record->repo, &o->config);
+    int result = *repo ? (*repo)->kind->open(&(*repo)->settings, 0, &o->destination, err)
+                       : error_set(err, ERR_DESTINATION_CONFIG_INVALID,
+                                   "the repo %s/%s of record %s is not in the configuration any "
+                                   "more",
+                                   record->store, record->repo, record->ulid);
+    if (result != 0)
+        config_free(o->config);
+    return result;
+}
 
-    if (!repo)
-        return error_set(err, ERR_DESTINATION_CONFIG_INVALID,
-                         "the repo %s/%s of record %s is not in the configuration any more",
-                         record->store, record->repo, record->ulid);
-    *out = repo;
-    return repo->kind->open(&repo->settings, 0, destination, err);
+static void close_place(struct service_object *o)
+{
+    o->destination->kind->close(o->destination);
+    config_free(o->config);
 }
 
 /* Examines the record's archive, which must be the one that the catalog knows. */
@@ -64,12 +71,12 @@ int service_open_object(struct service *s, const struct record *record, const ch
     struct service_object o = {0};
 
     *out = o;
-    if (open_place(s, record, &repo, &o.destination, err) != 0)
+    if (open_place(s, record, &repo, &o, err) != 0)
         return -1;
     bool ids = strcmp(name, ARCHIVE_PAYLOAD_IDS) == 0;
     if ((ids && check_ids(repo, record, o.destination, err) != 0) ||
         archive_open(o.destination, record->ulid, name, &o.object, err) != 0) {
-        repo->kind->close(o.destination);
+        close_place(&o);
         return -1;
     }
     o.size = o.object->size;
@@ -97,10 +104,10 @@ int service_open_payload(struct service *s, const struct record *record, struct 
     struct service_object o = {0};
 
     *out = o;
-    if (open_place(s, record, &repo, &o.destination, err) != 0)
+    if (open_place(s, record, &repo, &o, err) != 0)
         return -1;
     if (examine_and_open(s, repo, record, &o, err) != 0) {
-        repo->kind->close(o.destination);
+        close_place(&o);
         return -1;
     }
     o.size = payload_size(o.payload);
@@ -123,6 +130,6 @@ void service_close_object(struct service_object *o)
     payload_close(o->payload);
     if (o->object)
         o->object->kind->close_object(o->object);
-    o->destination->kind->close(o->destination);
+    close_place(o);
     *o = (struct service_object){0};
 }

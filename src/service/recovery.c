@@ -55,8 +55,9 @@ int recovery_describe(struct destination *d, const struct repo *repo, const char
     return 0;
 }
 
+/* `strange`: this catalog knows nothing of the place, so neither what was pinned there. */
 static void adopt(struct service *s, struct destination *d, const struct repo *repo,
-                  const char *ulid)
+                  const char *ulid, bool strange)
 {
     struct record known, record;
     struct error err;
@@ -64,10 +65,13 @@ static void adopt(struct service *s, struct destination *d, const struct repo *r
 
     if (catalog_record_get(s->catalog, ulid, &known, &err) == 0)
         return;
-    if (recovery_describe(d, repo, ulid, &record, &err) != 0)
+    if (recovery_describe(d, repo, ulid, &record, &err) != 0) {
         log_warn("%s/%s: archive %s is not adopted: %s", repo->store->id, repo->id, ulid,
                  err.message);
-    else if (catalog_record_adopt(s->catalog, &record, &adopted, &err) != 0)
+        return;
+    }
+    record.pinned = strange;
+    if (catalog_record_adopt(s->catalog, &record, &adopted, &err) != 0)
         log_error("%s/%s: archive %s cannot be adopted: %s", repo->store->id, repo->id, ulid,
                   err.message);
     else if (adopted)
@@ -111,15 +115,12 @@ static void say_swept(void *ctx, const char *ulid, bool partial)
 /* What is not in `list` is missing only if this is the place where it was; and a place that is
  * ours, with archives in it, is not to be made anew when it is absent. */
 static int reconcile_rows(struct service *s, struct destination *d, const struct repo *repo,
-                          const struct archive_list *list, struct error *err)
+                          const struct archive_list *list, bool used, struct error *err)
 {
     const char *store = repo->store->id;
     struct error why;
     size_t missing;
-    bool used;
 
-    if (catalog_repo_is_used(s->catalog, store, repo->id, repo->place, &used, err) != 0)
-        return -1;
     bool ours = d->kind->recognise(d, &why) == 0;
     if (used && !ours) {
         *err = why;
@@ -142,19 +143,26 @@ static int reconcile(struct service *s, struct destination *d, struct repo *repo
     static const struct archive_sweep_ops ops = {.keep = has_record, .swept = say_swept};
     struct sweep sweep = {.catalog = s->catalog, .repo = repo};
     struct archive_list list;
+    bool used;
 
+    if (catalog_repo_is_used(s->catalog, repo->store->id, repo->id, repo->place, &used, err) != 0)
+        return -1;
     if (archive_sweep(d, &ops, &sweep, err) != 0)
         log_warn("%s/%s: leftovers are not removed: %s", repo->store->id, repo->id, err->message);
     if (archive_list(d, &list, err) != 0)
         return -1;
     for (size_t i = 0; i < list.count; i++)
-        adopt(s, d, repo, list.ids[i]);
-    int result = reconcile_rows(s, d, repo, &list, err);
+        adopt(s, d, repo, list.ids[i], !used);
+    if (!used && list.count > 0)
+        log_warn("%s/%s: %s is new to this catalog, and what was pinned there is not known: all "
+                 "that it had is pinned now; `echo 0 > records/ULID/pinned` lets one go",
+                 repo->store->id, repo->id, repo->place);
+    int result = reconcile_rows(s, d, repo, &list, used, err);
     archive_list_free(&list);
     return result;
 }
 
-static void recover_repo(struct service *s, struct repo *repo)
+void recovery_reconcile(struct service *s, struct repo *repo)
 {
     struct destination *d;
     struct error err, used_err;
@@ -213,7 +221,7 @@ int recovery_run(struct service *s, struct error *err)
         return -1;
     for (size_t i = 0; i < s->config->store_count; i++)
         for (size_t k = 0; k < s->config->stores[i]->repo_count; k++)
-            recover_repo(s, s->config->stores[i]->repos[k]);
+            recovery_reconcile(s, s->config->stores[i]->repos[k]);
     if (catalog_jobs_interrupt(s->catalog, clock_now(s->clock), &interrupted, err) != 0)
         return error_context(err, "jobs of the last run cannot be marked as interrupted");
     if (interrupted > 0)

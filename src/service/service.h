@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * service.h - what the daemon does: takes commands, runs jobs, recovers.
+ * service.h - what the daemon does: takes commands, runs jobs, recovers, and keeps itself.
  *
  * Life: service_new -> service_recover -> service_start -> commands -> service_stop ->
  * service_free.
@@ -8,14 +8,25 @@
  *   recover  archives without a row are adopted; running and pending jobs become interrupted;
  *            leftovers of dead jobs are swept from repos and from staging. Each repo is on its
  *            own: one that cannot be read is logged and does not stop the start.
- *   start    max_jobs workers begin to run what is queued.
+ *   start    max_jobs workers begin to run what is queued, the scheduler to start what is due, the
+ *            keeper to delete what is not kept.
  *   stop     new commands are refused (ERR_STOPPING), pending and running jobs become
- *            interrupted, workers are joined until a deadline.
+ *            interrupted, threads are joined until a deadline.
  *
  * A command only enqueues: when service_run returns 0 the jobs are rows on disk. Jobs of one store
  * (one group, see model.h) run one after another; a repo has at most one job pending or running.
+ * Whoever starts a job - ctl, the schedule, a retry - does it by service_run, and the table of live
+ * jobs (live.h) is the only lock on a store.
  *
- * Locks: one mutex guards the table of live jobs; no catalog call is made with it held. A job is in
+ *   worker.c     one job at a time, with its log, its hooks (hooks.c), and retention after it
+ *   scheduler.c  one thread on a timerfd: ticks (schedule.h) and retries
+ *   retention.c  which records go: only marks them as deleting
+ *   keeper.c     one thread that removes archives whose records are deleting, and their rows; and
+ *                does daily what would otherwise wait for a backup: retention, old jobs
+ *   reload.c     another configuration without a restart
+ *
+ * Locks: `config_lock` guards which configuration is in force, the table of live jobs and the
+ * scheduler's plan have a mutex each; none is held during a call to another room. A job is in
  * the table before its row is visible and until after its final state is: whoever sees a live row
  * can cancel it, and whoever saw a final state is never told that the repo is busy.
  *
@@ -30,12 +41,12 @@
 
 struct service;
 
-/* `config` and `catalog` must outlive it. Nothing runs yet. */
-struct service *service_new(const struct config *config, struct catalog *catalog,
+/* Holds `config`; `catalog` must outlive it. Nothing runs yet. */
+struct service *service_new(struct config *config, struct catalog *catalog,
                             const struct clock *clock);
 int service_recover(struct service *s, struct error *err);
 int service_start(struct service *s, struct error *err);
-/* Waits for the workers until `deadline_ms` from now. True if all jobs have ended and nothing of
+/* Waits for the threads until `deadline_ms` from now. True if all jobs have ended and nothing of
  * the service runs any more; else the process should leave without freeing it. */
 bool service_stop(struct service *s, int deadline_ms);
 /* Marks what is pending or running as interrupted once more: after the last command could have been
@@ -43,8 +54,17 @@ bool service_stop(struct service *s, int deadline_ms);
 void service_interrupt(struct service *s);
 void service_free(struct service *s); /* after the last command has returned; NULL is fine */
 
-const struct config *service_config(const struct service *s);
+/* The configuration in force, held: the caller gives it up by config_free. */
+struct config *service_config(struct service *s);
 struct catalog *service_catalog(const struct service *s);
+
+/*
+ * Reads the configuration's file again. All of it is taken, or on any fault nothing: then -1,
+ * ERR_CONFIG_INVALID (errnum EINVAL) with the first fault in the message, and all faults in the
+ * daemon's log. Jobs that were pending or running keep what they began with. Records of a store or
+ * repo that went stay readable until keepfs ends. `state` and `max_jobs` cannot change.
+ */
+int service_reload(struct service *s, const char *by, struct error *err);
 
 /* One accepted line of ctl. */
 struct run_request {
@@ -52,7 +72,9 @@ struct run_request {
     char repo[LIMIT_ID + 1]; /* "" = all repos of the store */
     char key[LIMIT_KEY + 1]; /* "" = none; needs exactly one repo to start */
     char label[LIMIT_LABEL + 1];
-    char requested_by[32];
+    char requested_by[40];
+    int attempt;  /* from 1; more for a retry */
+    time_ms tick; /* of the schedule that asks; 0 = somebody else does */
 };
 
 struct run_reply {
@@ -79,6 +101,35 @@ int service_run(struct service *s, const struct run_request *request, struct run
  * finished one stays as it is, and that is success. ERR_NOT_FOUND for an unknown job. */
 int service_cancel(struct service *s, const char *job, const char *by, struct error *err);
 
+/* ---- schedules ---- */
+
+/* When the schedule starts its next backup, jitter included: of a repo, or of the store if `repo`
+ * is NULL, its soonest. 0 if there is no schedule. */
+time_ms service_next_run(struct service *s, const char *store, const char *repo);
+/* One line without its newline: what the store is doing, or what keeps it from doing it. */
+void service_why(struct service *s, const char *store, struct buf *out);
+
+/* ---- records ---- */
+
+/* Errors of these: ERR_NOT_FOUND ENOENT, ERR_STATE_*. `by` is "uid:N", for the log. */
+int service_pin(struct service *s, const char *record, bool pinned, const char *by,
+                struct error *err);
+/* The record is gone from every listing when this returns; its archive follows. ERR_INVALID with
+ * errnum EPERM if it is pinned. */
+int service_delete(struct service *s, const char *record, const char *by, struct error *err);
+/* Confirms that a suspect record, and any earlier suspect one of its repo, is as it should be: what
+ * waited for it may be deleted again. */
+int service_review(struct service *s, const char *record, const char *by, struct error *err);
+/* A line for each good record of a repo, newest first: what retention would do with it now, and by
+ * which rule. Above them a line that begins with "#" if nothing is deleted at present, and why. */
+int service_retention(struct service *s, const struct repo *repo, struct buf *out,
+                      struct error *err);
+/* Called when an object is gone from the listings without anybody at the mount having removed it;
+ * from any thread of the service, with a lock of its own held: it must not call the service, nor
+ * wait. Set before service_start; NULL once the listener goes, who is not called any more then. */
+typedef void (*service_gone_fn)(void *ctx, bool is_job, const char *ulid);
+void service_on_gone(struct service *s, service_gone_fn fn, void *ctx);
+
 /* The job's log file; heap allocated. It may not exist yet. */
 char *service_log_path(const struct service *s, const char *job);
 
@@ -86,6 +137,7 @@ char *service_log_path(const struct service *s, const char *job);
  * source gave, at any offset, after the archive was examined. The struct destination stays open
  * until service_close_object. */
 struct service_object {
+    struct config *config; /* held: the repo's */
     struct destination *destination;
     struct object *object; /* one of these */
     struct payload *payload;

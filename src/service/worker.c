@@ -10,6 +10,12 @@
  * write is tried again while the disk is full or failing: a success for a few seconds, after which
  * the executor turns to `failed`, and a failure until it is stored or keepfs stops (start-up then
  * finds the row running, and interrupts it).
+ *
+ * Hooks: `before` is the executor's first step; `after` and `on_failure` run when its outcome is
+ * known, before it is written.
+ *
+ * Behind a job: retention after a success; after a failure that may pass, another attempt, which is
+ * a job of its own.
  */
 #include "service/internal.h"
 
@@ -21,6 +27,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 enum { RETRY_MS = 200, SUCCEED_TRIES = 10 };
@@ -30,7 +37,10 @@ struct worker_job {
     struct service *service;
     struct live_job *live;
     bool place_used;
-    int log_fd; /* -1 if it cannot be opened: then only the daemon's log has the lines */
+    char record[ULID_LEN + 1];
+    bool begun;      /* `before` was, if there is one */
+    bool hooks_done; /* `after` is run once, though a success may turn into a failure */
+    int log_fd;      /* -1 if it cannot be opened: then only the daemon's log has the lines */
     size_t log_bytes;
     uint64_t log_dropped;
 };
@@ -89,6 +99,51 @@ static int open_log(struct service *s, const char *job)
     return fd;
 }
 
+/* ---- hooks ---- */
+
+static struct hook_call hook_call(struct worker_job *w, enum job_state state,
+                                  const struct error *why)
+{
+    return (struct hook_call){
+        .repo = w->live->repo,
+        .job = w->live->ulid,
+        .record = w->record,
+        .state = job_state_terminal(state) ? job_state_name(state) : NULL,
+        .why = why,
+        .log = job_log,
+        .log_ctx = w,
+    };
+}
+
+static int run_before(void *ctx, struct error *err)
+{
+    struct worker_job *w = ctx;
+    struct hook_call call = hook_call(w, JOB_RUNNING, NULL);
+
+    w->begun = true;
+    return hook_run(&call, "before", &w->live->cancel, err);
+}
+
+/* What goes wrong here is in the log, however full that is, and changes nothing else. */
+static void run_behind(struct worker_job *w, const struct hook_call *call, const char *hook)
+{
+    struct error err;
+
+    if (hook_run(call, hook, NULL, &err) != 0)
+        log_end(w, "%s: %s", hook, err.message);
+}
+
+static void run_after(struct worker_job *w, enum job_state state, const struct error *why)
+{
+    struct hook_call call = hook_call(w, state, why);
+
+    if (w->begun && !w->hooks_done)
+        run_behind(w, &call, "after");
+    w->hooks_done = true;
+    if (state == JOB_FAILED)
+        run_behind(w, &call, "on_failure");
+}
+
 /* ---- the executor's job store ---- */
 
 static int store_start(struct job_store *js, const char *job, const char *record, time_ms now,
@@ -100,6 +155,7 @@ static int store_start(struct job_store *js, const char *job, const char *record
 
     if (catalog_job_start(w->service->catalog, job, record, now, err) != 0)
         return -1;
+    memcpy(w->record, record, sizeof w->record);
     buf_addf(&text, "backup of %s/%s to %s as record %s", repo->store->id, repo->id, repo->place,
              record);
     job_log(w, buf_text(&text));
@@ -124,6 +180,7 @@ static int store_succeed(struct job_store *js, const char *job, const struct rec
     if (!w->place_used &&
         catalog_repo_used(s->catalog, repo->store->id, repo->id, repo->place, &ignored) != 0)
         log_warn("job %s: %s", job, ignored.message);
+    run_after(w, JOB_SUCCEEDED, NULL);
     log_end(w, "succeeded: %" PRIu64 " bytes stored, sha256 %s", record->size_bytes,
             record->sha256);
     live_ending(&s->live, w->live);
@@ -142,6 +199,7 @@ static int store_fail(struct job_store *js, const char *job, enum job_state stat
     struct worker_job *w = (struct worker_job *)js;
     struct service *s = w->service;
 
+    run_after(w, state, why);
     log_end(w, "%s: %s: %s", job_state_name(state), error_code_name(why->code), why->message);
     live_ending(&s->live, w->live);
     for (int i = 0;; i++) {
@@ -177,6 +235,27 @@ static void log_result(const struct live_job *live, enum job_state state, const 
                   job_state_name(state), error_code_name(err->code), err->message);
 }
 
+/* What comes after the job, by its end. */
+static void follow_up(struct service *s, const struct live_job *live, enum job_state state,
+                      const struct error *err)
+{
+    const struct repo *repo = live->repo;
+    struct run_request retry = {.attempt = live->attempt + 1};
+
+    if (state == JOB_SUCCEEDED)
+        keeper_pass(s->keeper, live->config, store_repo(repo->store, repo->id));
+    if (state != JOB_FAILED || !error_code_transient(err->code) ||
+        live->attempt > settings_int(&repo->settings, "retries"))
+        return;
+    snprintf(retry.store, sizeof retry.store, "%s", repo->store->id);
+    snprintf(retry.repo, sizeof retry.repo, "%s", repo->id);
+    snprintf(retry.requested_by, sizeof retry.requested_by, "retry:%s", live->ulid);
+    time_ms delay = settings_int(&repo->settings, "retry_delay") * 1000;
+    log_info("%s/%s: attempt %d is made in %lld s", retry.store, retry.repo, retry.attempt,
+             (long long)delay / 1000);
+    scheduler_retry(s, &retry, clock_now(s->clock) + delay);
+}
+
 static void run_job(struct service *s, struct live_job *live)
 {
     const struct repo *repo = live->repo;
@@ -199,8 +278,9 @@ static void run_job(struct service *s, struct live_job *live)
         .cancel = &live->cancel,
         .jobs = &w.store,
         .clock = s->clock,
+        .before = run_before,
         .log = job_log,
-        .log_ctx = &w,
+        .ctx = &w,
     };
     enum job_state state = backup_run(&b, &err);
     /* A row that could not become running must not stay pending for ever; if it is not pending any
@@ -212,6 +292,7 @@ static void run_job(struct service *s, struct live_job *live)
                          &failed); /* it has logged why */
     }
     log_result(live, state, &err);
+    follow_up(s, live, state, &err);
     fd_close(&w.log_fd);
 }
 

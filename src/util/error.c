@@ -135,6 +135,18 @@ int error_code_exit(enum error_code code)
     return codes[code].exit_status;
 }
 
+bool error_code_transient(enum error_code code)
+{
+    switch (code) {
+    case ERR_DESTINATION_UNREACHABLE:
+    case ERR_SOURCE_UNAVAILABLE:
+    case ERR_STATE_UNAVAILABLE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 enum error_code error_code_parse(const char *name)
 {
     for (int i = 0; i < CODE_COUNT; i++)

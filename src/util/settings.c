@@ -122,8 +122,13 @@ int setting_parse(const struct setting *row, const char *text, char **out, char 
 {
     __attribute__((cleanup(buf_release))) struct buf allowed = BUF_INIT;
     const char *wrong = text[0] ? judge(row, text) : "has no value";
+    char detail[SETTING_WHY_MAX];
     char *kept = NULL;
 
+    if (!wrong && row->check && row->check(text, detail, sizeof detail) != 0) {
+        snprintf(why, why_size, "%s = %.80s: %s", row->key, text, detail);
+        return -1;
+    }
     if (!wrong) {
         kept = row->type == SETTING_PATH ? path_clean(text) : xstrdup(text);
         if (!kept)

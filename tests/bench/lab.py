@@ -44,15 +44,18 @@ class Mount:
     """A daemon over some stores, in a directory that goes at the end.
 
     `stores` are (name, kind, path); each has the repos of `repos`, {name: [line of configuration]}.
+    `lines` are more of [keepfs], `environ` more of the environment.
     """
 
-    def __init__(self, base, stores, repos=None):
+    def __init__(self, base, stores, repos=None, lines=(), environ=None):
+        self.environ = {**os.environ, **(environ or {})}
         self.dir = tempfile.mkdtemp(prefix="keepfs-bench.", dir=base)
         self.mnt = os.path.join(self.dir, "mnt")
         os.mkdir(self.mnt)
         self.conf = os.path.join(self.dir, "keepfs.conf")
         with open(self.conf, "w") as f:
             f.write(f"[keepfs]\nstate = {self.dir}/state\n")
+            f.writelines(line + "\n" for line in lines)
             for name, kind, path in stores:
                 f.write(f"[store {name}]\nkind = {kind}\npath = {path}\n")
                 for repo, lines in (repos or {"main": []}).items():
@@ -71,7 +74,8 @@ class Mount:
     def start(self):
         # A file, not a pipe: the daemon keeps it open.
         with open(f"{self.dir}/stderr", "w+") as said:
-            p = subprocess.run([KEEPFS, "mount", self.conf, self.mnt], stderr=said)
+            p = subprocess.run([KEEPFS, "mount", self.conf, self.mnt], stderr=said,
+                               env=self.environ)
             said.seek(0)
             assert p.returncode == 0, said.read()
         with open(f"{self.dir}/state/lock") as f:
@@ -92,6 +96,20 @@ class Mount:
         with open(f"/proc/{self.pid}/stat") as f:
             fields = f.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss(self):
+        """Bytes, now."""
+        with open(f"/proc/{self.pid}/status") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")) * 1024
+
+    def wakeups(self):
+        """How often its threads went to sleep of themselves."""
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/status") as f:
+                total += sum(int(line.split()[1]) for line in f
+                             if line.startswith("voluntary_ctxt_switches:"))
+        return total
 
     def peak_rss(self):
         """Bytes."""

@@ -196,7 +196,7 @@ EOF
     start
     backup app
     for try in "touch $M/new" "mkdir $M/new" "ln -s x $M/new" "mv $M/README $M/x" "rm -f $M/README" \
-        "rmdir $M/records/$RECORD" "rm -rf $M/jobs/$JOB" "mkfifo $M/new" "ln $M/README $M/new"; do
+        "rm $M/records/$RECORD/sha256" "mkdir $M/records/new" "rm -rf $M/jobs/$JOB" "mkfifo $M/new" "ln $M/README $M/new"; do
         run $try
         [ "$status" != 0 ]
     done

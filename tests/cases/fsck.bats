@@ -123,6 +123,8 @@ one_record() { # [LINE OF THE REPO...]
     catalog "UPDATE records SET state = 'deleting'"
     finds $REPAIRABLE "deletion_unfinished app/main $RECORD" 0
     start
+    has_no_row() { [ "$(catalog 'SELECT count(*) FROM records')" = 0 ]; }
+    await has_no_row
     finds_nothing 0
 }
 

@@ -5,7 +5,9 @@ The daemon is started once more, without the shim, and then:
 
   archives   those that were there before are the same, byte for byte; each that is there is whole
              (keepfs verify) and its content is the source's
-  listing    the mount lists exactly the archives that are there
+  listing    the mount lists exactly the archives that are there; while some are being deleted, none
+             that is not
+  deletion   what was deleted goes, and so does what the policy does not keep; nothing else
   jobs       what ctl answered for is there; all have ended; what was seen to have ended one way has
              not ended another way; a success has its archive
   remains    no *.tmp, nothing in staging, no process, no mount; the source is as it was
@@ -21,9 +23,10 @@ import os
 import shutil
 import sqlite3
 import tarfile
+import time
 
 import workloads
-from sandbox import TERMINAL, ULID, Violation, fingerprint, reap_strays
+from sandbox import PATIENCE, TERMINAL, ULID, Violation, fingerprint, reap_strays
 
 KEY_WRONG = 61  # exit status
 
@@ -34,6 +37,7 @@ class Yardstick:
     def __init__(self, box):
         self.content, self.ids = self.clean_backup(box)
         self.source, self.before, self.jobs = {}, {}, set()
+        self.doomed, self.outdated = set(), set()  # records that go, jobs that go
 
     @staticmethod
     def clean_backup(box):
@@ -57,6 +61,10 @@ class Yardstick:
         self.source, self.before = fingerprint(box.path("src")), fingerprint(box.path("repo"))
         if os.path.exists(box.path("state", "logs")):
             self.jobs = {n.removesuffix(".log") for n in os.listdir(box.path("state", "logs"))}
+        if os.path.exists(box.path("state")):
+            self.doomed = set(box.ask_catalog("SELECT ulid FROM records WHERE state = 'deleting'"))
+            self.outdated = set(box.ask_catalog(
+                "SELECT ulid FROM jobs WHERE finished_at < unixepoch('now', '-30 days') * 1000"))
 
 
 def prepare(box, workload):
@@ -105,10 +113,13 @@ def afterwards(run):
     box.clear()
     if run.workload.daemon:
         start_again(run)
+        check_deletion(run)
+        check_owed(run)
         check_archives(run)
         check_jobs(run)
         check_remains(run)
         check_next(run)
+        check_deletion(run)
         if box.end() != 0:
             run.violate("the daemon that was started clean ends with an error")
     else:
@@ -117,12 +128,70 @@ def afterwards(run):
     check_fsck(run)
 
 
+def await_true(condition):
+    """Does it come true in time?"""
+    end = time.monotonic() + PATIENCE
+    while not (holds := condition()) and time.monotonic() < end:
+        time.sleep(0.001)
+    return holds
+
+
+def check_deletion(run):
+    """The start finishes what was begun, and keeps to the policy."""
+    box, w = run.box, run.workload
+    kept = sorted({*archives(box), *box.ids("records")} - run.removed)[-w.keeps:]
+    if w.keeps:
+        run.may_go |= set(archives(box)) - set(kept)
+        run.may_go |= {path.split("/")[0] for path in run.yardstick.before} - set(kept)
+    if altered_store(run) or altered_catalog(run):
+        return
+    must_go = run.may_go if w.keeps else run.removed
+    await_true(lambda: listing_is_true(run) and must_go.isdisjoint(archives(box)))
+    if left := must_go & {*archives(box), *box.ids("records")}:
+        run.violate(f"{sorted(left)} should be gone; archives are {archives(box)}")
+    if not await_true(lambda: run.yardstick.outdated.isdisjoint(box.ids("jobs"))):
+        run.violate(f"jobs {run.yardstick.outdated} are old and still there")
+    logs = {n.removesuffix(".log") for n in os.listdir(box.path("state", "logs"))}
+    if not await_true(lambda: logs <= set(box.ids("jobs")) | run.yardstick.outdated):
+        run.violate("there is a log without a job")
+
+
+def listing_is_true(run):
+    """Are records and archives the same? What is listed before and after a look at its archive
+    must have been whole, since no record comes back."""
+    box = run.box
+    before, found = box.ids("records"), archives(box)
+    whole = {a for a in found if os.path.exists(box.path("repo", a, "manifest.yaml"))}
+    if half := (set(before) & set(box.ids("records"))) - whole:
+        raise Violation(f"records {sorted(half)} are listed, and have no whole archive")
+    return before == found
+
+
+def check_owed(run):
+    """What the schedule owed was begun once, in whichever life."""
+    box, owed = run.box, run.workload.owed
+    if not owed:
+        return
+
+    def scheduled():
+        return [j for j in box.ids("jobs") if box.word("jobs", j, "requested_by") == "schedule"]
+
+    def at_rest():
+        return not box.ids("jobs/active")
+
+    if altered_store(run) or altered_catalog(run):
+        await_true(at_rest)
+        return
+    if not await_true(lambda: len(scheduled()) >= owed and at_rest()) or len(scheduled()) != owed:
+        run.violate(f"the schedule owed {owed} jobs and made {scheduled()}")
+
+
 def check_archives(run):
     box, before = run.box, run.yardstick.before
     now = fingerprint(box.path("repo"))
     for path, content in before.items():
         archive = path.split("/")[0]
-        if now.get(path) != content and ULID.match(archive):
+        if now.get(path) != content and ULID.match(archive) and archive not in run.may_go:
             run.violate(f"{path}, which was there before, is {'other' if path in now else 'gone'}")
     found = archives(box)
     for archive in found:
@@ -182,7 +251,7 @@ def check_jobs(run):
     if run.point and run.point.flips and run.point.area == "state":
         return
     jobs = {job: box.word("jobs", job, "status") for job in box.ids("jobs")}
-    for job in {*run.accepted, *run.yardstick.jobs} - set(jobs):
+    for job in {*run.accepted, *run.yardstick.jobs} - set(jobs) - run.yardstick.outdated:
         run.violate(f"job {job} is gone")
     for job, state in jobs.items():
         if state not in TERMINAL:
@@ -190,12 +259,20 @@ def check_jobs(run):
         if run.seen.get(job, state) != state:
             run.violate(f"job {job} was {run.seen[job]} and is {state}")
         if state == "succeeded":
-            record = os.path.basename(os.readlink(box.path("mnt", "jobs", job, "record")))
-            if record not in archives(box):
-                run.violate(f"job {job} succeeded and has no archive")
+            check_success(run, job)
         elif os.path.lexists(box.path("mnt", "jobs", job, "record")) and state == "failed" \
                 and "the next start of keepfs adopts it" not in box.word("jobs", job, "error"):
             run.violate(f"job {job} failed and has a record")
+
+
+def check_success(run, job):
+    """Its record is there, unless it is one of those that were deleted since."""
+    try:
+        record = os.path.basename(os.readlink(run.box.path("mnt", "jobs", job, "record")))
+    except FileNotFoundError:
+        record = None
+    if record not in archives(run.box) and not run.may_go:
+        run.violate(f"job {job} succeeded and has no archive")
 
 
 def check_remains(run):

@@ -7,6 +7,7 @@ was spoilt is a violation, and so is an answer that comes too late.
 """
 import errno
 import os
+import re
 import signal
 import time
 
@@ -43,6 +44,7 @@ class Run:
         self.hits = 0
         self.counts, self.order = {}, []
         self.accepted, self.seen = [], {}
+        self.removed, self.may_go = set(yardstick.doomed), set(yardstick.doomed)  # records
         self.stuck = False
         self.started, self.terminated, self.status = False, False, None
 
@@ -155,6 +157,64 @@ class Run:
         except OSError as failure:
             self.excuse("cancel", failure)
             return False
+
+    def remove(self, record):
+        """rmdir: True if it was accepted. If it was not answered, nobody knows."""
+        self.may_go.add(record)
+        try:
+            self.box.remove(record)
+        except OSError as failure:
+            self.excuse(f"rmdir of {record}", failure)
+            return False
+        self.removed.add(record)
+        return True
+
+    def await_log(self, words):
+        """Until the daemon has logged one of the words; False if it ends before, or cannot know:
+        of a log of the catalog that is altered SQLite takes the part before."""
+        end = time.monotonic() + PATIENCE
+        while not any(word in self.box.log_text() for word in words):
+            if self.box.ended() or (self.hit and check.altered_catalog(self)):
+                return False
+            if time.monotonic() > end:
+                self.violate(f"none of {words} is logged")
+                return False
+            self.knock()
+            time.sleep(0.001)
+        return True
+
+    def scheduled(self):
+        """The job that the schedule asked for, by the log; None if there is none."""
+        found = re.search(rb"job (\w{26}): backup of \S+, asked for by schedule", self.box.log_text())
+        if found:
+            self.accepted.append(found[1].decode())
+        return found and found[1].decode()
+
+    def reload(self, changes):
+        """All of the changes are in force, or none; and all of them if the write was answered so."""
+        box, w, taken = self.box, self.workload, False
+        names = [line.split(" = ")[0] for line in changes]
+        before = self.settings(names)
+        box.configure(w.kind, w.store, changes)
+        try:
+            box.reload()
+            taken = True
+        except OSError as failure:
+            # Whatever it reads or looks at on the way may be what refuses the whole.
+            if not self.hit or self.point.harmless:
+                self.excuse("reload", failure)
+        after = self.settings(names)
+        wanted = [line.split(" = ")[1] for line in changes] if taken else before
+        if None not in (before, after) and after != wanted:
+            self.violate(f"after reload, {'taken' if taken else 'refused'}: {after}, not {wanted}")
+
+    def settings(self, names):
+        """Of the repo, as the mount tells them; None if it cannot."""
+        try:
+            return [self.box.word("stores", "app", "repos", "main", name) for name in names]
+        except OSError as failure:
+            self.excuse("settings of the repo", failure)
+            return None
 
     def release(self):
         self.box.ledger.set(Ledger.RELEASED)

@@ -14,12 +14,13 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import threading
 import time
 
-PATIENCE = 20  # seconds until something that waits is said to hang
+PATIENCE = 60  # seconds until something that waits is said to hang
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}$")
 TERMINAL = ("succeeded", "failed", "interrupted")
 PARTS = ("repo", "state", "src")
@@ -157,6 +158,29 @@ class Sandbox:
             if os.path.exists(self.path("templates", name, part)):
                 shutil.copytree(self.path("templates", name, part), self.path(part), symlinks=True,
                                 copy_function=copy)
+
+    def alter_catalog(self, sql):
+        """While no daemon runs."""
+        db = sqlite3.connect(self.path("state", "catalog.sqlite"))
+        try:
+            with db:
+                db.execute(sql)
+        finally:
+            db.close()
+
+    def ask_catalog(self, sql):
+        """Of a copy: a look with the last connection would put the log into the file."""
+        aside = self.path("catalog")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.makedirs(aside)
+        for name in ("catalog.sqlite", "catalog.sqlite-wal"):
+            if os.path.exists(self.path("state", name)):
+                shutil.copy2(self.path("state", name), os.path.join(aside, name))
+        db = sqlite3.connect(os.path.join(aside, "catalog.sqlite"))
+        try:
+            return [row[0] for row in db.execute(sql)]
+        finally:
+            db.close()
 
     # ---- programs with and without the shim ----
 
@@ -298,6 +322,13 @@ class Sandbox:
 
     def cancel(self, job):
         with open(os.path.join(self.mnt, "jobs", job, "cancel"), "wb", buffering=0) as f:
+            f.write(b"1")
+
+    def remove(self, record):
+        os.rmdir(os.path.join(self.mnt, "records", record))
+
+    def reload(self):
+        with open(os.path.join(self.mnt, "reload"), "wb", buffering=0) as f:
             f.write(b"1")
 
     def open_files(self):

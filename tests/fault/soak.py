@@ -3,9 +3,10 @@
 """soak.py [SECONDS] | --prove - everybody uses keepfs at once, and a model knows what must hold.
 
 Four sources change all the time: a bank in WAL mode, one without, and two trees of files. They go
-to seven repos: raw, compressed, sealed, format v1. Clients do what people and scripts do
+to seven repos: raw, compressed, sealed, format v1; three of them keep a few records, from the others
+clients delete. Clients do what people and scripts do
 (OPERATIONS in soak_clients.py); meanwhile the daemon is killed, stopped, unmounted and started
-again, or everybody pauses (ENDINGS). After each of these, and as it goes, what is seen is held
+again, its catalog is deleted, or everybody pauses (ENDINGS). After each of these, and as it goes, what is seen is held
 against what was promised (INVARIANTS in soak_model.py, one verdict each).
 
 The model knows what every line written to ctl was answered, by a label of its own also when the
@@ -38,12 +39,11 @@ import traceback
 
 import rig
 from rig import FINAL
-from soak_bench import REPOS, SOURCES, Hang, Soak
+from soak_bench import CHANGING, KEEPS, REPOS, SOURCES, Hang, Soak
 from soak_clients import REPAIRABLE, change_sources, client, perform
 from soak_model import INVARIANTS, SHOWN
 
 CLIENTS = 5
-KEEP, TOO_MANY = 10, 25  # archives of a repo; beyond, somebody removes the older ones
 SAMPLE = 40              # final jobs and records that are looked at again at each pause
 LAST = 200               # records that are restored at the end
 LAST_LIFE = 300          # seconds, at most
@@ -57,12 +57,20 @@ def judge_quiet(soak, fresh):
     if fresh:
         soak.book.all_well("jobs", os.listdir(active), "active after the start: ")
     rig.await_state(lambda: not os.listdir(active), "all jobs to end")
+    await_agreement(soak)
     judge_jobs(soak)
-    judge_records(soak)
+    judge_records(soak, fresh)
     soak.book.all_well("archives", rig.disagreements(soak.daemon, soak.state, *soak.repos.values()))
     judge_process(soak)
     if soak.rng.random() < 0.3:
         soak.fsck()
+
+
+def await_agreement(soak):
+    """What is being deleted goes a little later than its record."""
+    with contextlib.suppress(TimeoutError):
+        rig.await_state(lambda: not rig.disagreements(soak.daemon, soak.state,
+                                                      *soak.repos.values()), "", soak.patience)
 
 
 def judge_jobs(soak):
@@ -78,8 +86,8 @@ def judge_jobs(soak):
     resolve_lines(soak)
     soak.book.all_well("jobs", sorted(set(model.jobs) - set(names)), "lost: ")
     ended = [j for j in model.jobs.values() if j.state in FINAL]
-    unseen = [j for j in model.jobs.values()
-              if j.state not in FINAL or (j.state == "succeeded" and not j.record)]
+    unseen = [j for j in model.jobs.values() if j.state not in FINAL
+              or (j.state == "succeeded" and not j.record and not j.unseen)]
     for job in unseen + soak.rng.sample(ended, min(SAMPLE, len(ended))):
         if job.ulid in names:
             state = soak.look_at(job)
@@ -98,20 +106,55 @@ def resolve_lines(soak):
         soak.model.settle(line, "accepted" if line.jobs else "nothing")
 
 
-def judge_records(soak):
-    model, listed = soak.model, set(soak.daemon.records())
-    soak.book.all_well("records", sorted(model.listed() - listed), "lost: ")
+def judge_records(soak, fresh):
+    model = soak.model
+    if fresh:
+        judge_retention(soak)
+    listed = set(soak.daemon.records())
     for ulid in sorted(listed - set(model.records)):
         job = None  # it may be adopted without one
         # A job that was killed behind its rename has the record; one that failed may.
         with contextlib.suppress(FileNotFoundError):
             job = os.path.basename(os.readlink(soak.mount / "records" / ulid / "job"))
-        soak.learn(ulid, model.jobs[job].line if job in model.jobs else None)
-    known = sorted(model.listed() & listed)
+        soak.learn(ulid, model.jobs.get(job))
+    for record in list(model.records.values()):
+        settle_record(soak, record, record.ulid in listed)
+    known = sorted(model.listed() & set(soak.daemon.records()))
     for ulid in soak.rng.sample(known, min(SAMPLE, len(known))):
-        soak.look_at_record(model.records[ulid])
-    gone = {r.ulid for r in model.records.values() if r.gone}
-    soak.book.all_well("archives", sorted(gone & listed), "listed, though they were removed: ")
+        soak.use(model.records[ulid], soak.look_at_record)
+    soak.book.all_well("deleted", sorted(model.deleted() & listed), "listed again: ")
+
+
+def settle_record(soak, record, listed):
+    """What a client that was cut off did to it is known now."""
+    if record.may_go and not record.gone:
+        record.may_go, record.gone = False, not listed
+    if record.gone or soak.is_missed(record):
+        return
+    said = (soak.mount / "records" / record.ulid / "pinned").read_text().strip() == "1"
+    soak.book.check("pins", record.pinned in (None, said),
+                    f"record {record.ulid} was {'' if record.pinned else 'not '}pinned, and that "
+                    "has changed")
+    record.pinned = said
+
+
+def judge_retention(soak):
+    """A start goes over all repos: what no policy keeps is gone soon."""
+    def too_many():
+        by_repo = collections.Counter()
+        for ulid in soak.daemon.records():
+            with contextlib.suppress(FileNotFoundError):
+                of = {name: (soak.mount / "records" / ulid / name).read_text().strip()
+                      for name in ("store", "repo", "pinned")}
+                by_repo[f"{of['store']}/{of['repo']}"] += of["pinned"] == "0"
+        limits = {**KEEPS, CHANGING: soak.keep}
+        return [f"{name} has {by_repo[name]} records, and keeps {limit}"
+                for name, limit in limits.items() if by_repo[name] > limit]
+
+    with contextlib.suppress(TimeoutError):
+        rig.await_state(lambda: not too_many(), "", soak.patience)
+    soak.book.all_well("retention", too_many())
+    await_agreement(soak)
 
 
 def judge_process(soak):
@@ -135,10 +178,10 @@ def judge_ended(soak):
 # ---- how a life of the daemon ends: a row each ----
 
 
-def end_life(soak, strike):
+def end_life(soak, strike, busy=True):
     """Ends it by `strike`, which says whether jobs may have been cut short; starts the next. Mostly
     there is work to be cut short."""
-    if soak.rng.random() < 0.7:
+    if busy and soak.rng.random() < 0.7:
         perform(soak, "trigger", soak.rng)
     soak.ending, log_from = True, soak.daemon.log.stat().st_size
     cut_short = strike()
@@ -150,8 +193,7 @@ def end_life(soak, strike):
         cut_short = cut_short or b"in time" in log.read()
     judge_ended(soak)
     if soak.rng.random() < 0.3:
-        soak.fsck(allowed=(REPAIRABLE,) if cut_short else ())
-    remove_old(soak)
+        soak.fsck(allowed=(REPAIRABLE,) if cut_short else (), deleting=True)
     try:
         soak.daemon.start()
     except (RuntimeError, TimeoutError) as e:
@@ -206,6 +248,21 @@ def kill_starts(soak):
     end_life(soak, strike)
 
 
+def forget(soak):
+    """With all deletions done, the catalog is deleted: the archives are all that there is."""
+    soak.gate.close()
+    judge_quiet(soak, fresh=False)
+
+    def strike():
+        soak.daemon.kill(unmount=soak.rng.random() < 0.5)
+        for path in soak.state.glob("catalog.sqlite*"):
+            path.unlink()
+        soak.model.forget_jobs()
+        return True
+
+    end_life(soak, strike, busy=False)
+
+
 def signalled(number):
     def end(soak):
         def strike():
@@ -231,18 +288,6 @@ def pause(soak):
     soak.measured.append({"seconds": round(time.monotonic() - soak.began), **soak.daemon.figures()})
 
 
-def remove_old(soak):
-    """Somebody removes archives while no keepfs runs."""
-    seen = {job.record for job in soak.model.jobs.values() if job.record}
-    for repo in soak.repos.values():
-        archives = rig.archives(repo)
-        if len(archives) > TOO_MANY:
-            for ulid in sorted(set(archives) & seen)[:-KEEP]:
-                shutil.rmtree(archives[ulid])
-                soak.model.records[ulid].gone = True
-                soak.done["remove an archive"] += 1
-
-
 Ending = collections.namedtuple("Ending", "weight run")
 ENDINGS = {
     "kill": Ending(6, kill),
@@ -251,6 +296,7 @@ ENDINGS = {
     "SIGTERM": Ending(3, signalled(signal.SIGTERM)),
     "SIGINT": Ending(1, signalled(signal.SIGINT)),
     "umount": Ending(1, unmount),
+    "forget the catalog": Ending(2, forget),
     "pause": Ending(6, pause),
 }
 
@@ -356,6 +402,14 @@ LIES = {  # what it does: the invariant that finds it and a word of how, the com
     "forgets a key": ("keys", "taken again", "mount", f'{CATALOG} "UPDATE jobs SET key = NULL"'),
     "loses a record": ("records", "lost", "mount",
                        'rm -r "$(ls -d "$REPO"/ledger-raw/0* | head -n 1)"'),
+    "deletes what the policy keeps": ("retention", "lost", "mount",
+                                      'rm -r "$(ls -d "$REPO"/docs-plain/0* | tail -n 1)"'),
+    "deletes what is pinned": ("pins", "is gone", "mount",
+                               'rm -r "$(ls -d "$REPO"/bank-sealed/0* | head -n 1)"'),
+    "forgets a pin": ("pins", "has changed", "mount",
+                      f'{CATALOG} "UPDATE records SET pinned = 0"'),
+    "brings back what was deleted": ("deleted", "listed again", "mount",
+                                     'cp -r "$STATE"/../deleted/0* "$REPO"/docs-near'),
     "hides an archive": ("archives", "is not listed", "verify",
                          f"""{CATALOG} "UPDATE records SET state = 'missing' WHERE id = 1" """),
     "alters an archive": ("content", "other bytes", "mount", """
@@ -388,7 +442,19 @@ def wrap(place, command, script):
     return program
 
 
-REHEARSED = ("ledger/raw", "bank/sealed", "docs/plain")
+REHEARSED = ("ledger/raw", "bank/sealed", "docs/plain", "docs/near")
+
+
+def pin_and_delete(soak):
+    """One record is pinned, and another deleted whose archive is kept aside."""
+    first = {}
+    for ulid in sorted(soak.model.listed()):
+        first.setdefault(soak.model.records[ulid].repo, soak.model.records[ulid])
+    soak.pin(first["bank/sealed"], True)
+    near = first["docs/near"]
+    shutil.copytree(soak.repos["docs/near"] / near.ulid, soak.place / "deleted" / near.ulid)
+    soak.delete(near, by_rm=False)
+    rig.await_state(lambda: not (soak.repos["docs/near"] / near.ulid).exists(), "its archive's end")
 
 
 def rehearse(place, rng, command="none", script=":"):
@@ -399,10 +465,11 @@ def rehearse(place, rng, command="none", script=":"):
         for target in REHEARSED:
             for _ in range(3):
                 soak.sources[target.split("/")[0]].step(rng)
-            line = soak.ask(target, f"{target.split('/')[0]}-{number}")
+            line = soak.ask(target, f"{target.replace('/', '-')}-{number}")
             for job in line.jobs:
                 rig.await_state(lambda: soak.look_at(job) in FINAL, job.ulid)
     look_closely(soak)
+    pin_and_delete(soak)
     (place / "lie").touch()
     try:
         signalled(signal.SIGTERM)(soak)

@@ -8,6 +8,7 @@ import collections
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -26,14 +27,17 @@ SOURCES = {
 }
 SEALED = "encryption_key = file:{key}"
 REPOS = {  # STORE/REPO -> lines of its configuration
-    "bank/near": [],
+    "bank/near": ["keep_count = 6"],
     "bank/sealed": [SEALED],
     "ledger/raw": ["compression = none"],
     "ledger/old": [SEALED, "format = v1"],
     "docs/near": ["verify_after_write = yes"],
-    "docs/plain": ["format = v1"],
-    "tree/sealed": [SEALED, "compression = none"],
+    "docs/plain": ["format = v1", "keep_count = 5"],
+    "tree/sealed": [SEALED, "compression = none", "keep_count = {keep}"],
 }
+# What a repo keeps at least. That of one of them changes with each reload.
+KEEPS = {"bank/near": 6, "docs/plain": 5, "tree/sealed": 4}
+CHANGING, CHOICES = "tree/sealed", (4, 7)
 
 
 class Hang(Exception):
@@ -97,7 +101,8 @@ class Soak:
         rig.make_key(self.key)
         self.sources = {name: make(place / "src" / name) for name, make in SOURCES.items()}
         self.repos = {name: place / "repo" / name.replace("/", "-") for name in REPOS}
-        self.config.write_text(self.configuration())
+        self.keep, self.reloading = CHOICES[0], threading.Lock()
+        self.configure()
         reports = place / "sanitizer"
         environ = {f"{s}_OPTIONS": f"log_path={reports}:{more}" for s, more in
                    (("ASAN", "quarantine_size_mb=8"), ("UBSAN", "print_stacktrace=1"),
@@ -118,14 +123,20 @@ class Soak:
                 self.book.check("answers", False, f"nothing was answered for {HANGS} s")
                 self.daemon.process.kill()
 
-    def configuration(self):
-        lines = ["[keepfs]", f"state = {self.state}", "max_jobs = 3"]
+    def configure(self, keep=CHOICES[0], jobs=3):
+        """Whoever reads the file finds the one or the other whole."""
+        aside = self.config.with_suffix(".new")
+        aside.write_text(self.configuration(keep, jobs))
+        os.rename(aside, self.config)
+
+    def configuration(self, keep, jobs):
+        lines = ["[keepfs]", f"state = {self.state}", f"max_jobs = {jobs}"]
         for store, source in self.sources.items():
             kind = "sqlite" if isinstance(source, rig.ChangingDatabase) else "directory"
             lines += [f"[store {store}]", f"kind = {kind}", f"path = {source.path}"]
         for name, extra in REPOS.items():
             lines += [f"[repo {name}]", "kind = local", f"path = {self.repos[name]}", *extra]
-        return "\n".join(lines).format(key=self.key) + "\n"
+        return "\n".join(lines).format(key=self.key, keep=keep) + "\n"
 
     def repos_of(self, store):
         return [name for name in REPOS if name.split("/")[0] == store]
@@ -228,14 +239,14 @@ class Soak:
         return state
 
     def at_end(self, job, state):
-        """Of a record that somebody removed nothing is asked."""
+        """Of a record that is gone nothing is asked."""
         known = self.model.records.get(job.record)
-        if known and known.gone:
+        if job.unseen or known and known.gone:
             return
         record = self.daemon.record_of(job.ulid)
         if record and record not in self.model.records:
-            self.learn(record, job.line)
-        if state == "succeeded":
+            record = self.learn(record, job) and record
+        if state == "succeeded" and not self.may_be_gone(job, record):
             of = self.model.records.get(record)
             self.book.check("success", of and of.repo == job.repo and job.record in (None, record),
                             f"job {job.ulid} of {job.repo} succeeded, and has record {record}")
@@ -247,22 +258,161 @@ class Soak:
             job.record = job.record or record
         self.model.settle(job.line, job.line.answer)
 
-    def learn(self, ulid, line):
-        """A record that is seen for the first time. It may be of no known line."""
-        of = {name: (self.mount / "records" / ulid / name).read_text().strip()
-              for name in ("sha256", "store", "repo")}
-        repo = f"{of['store']}/{of['repo']}"
-        self.book.check("archives", (self.repos[repo] / ulid / "manifest.yaml").exists(),
-                        f"record {ulid} of {repo} has no archive there")
-        until = self.sources[of["store"]].mark()
+    def may_be_gone(self, job, record):
+        """A job without its record: was it deleted, by a client or by retention?"""
+        if record:
+            return False
+        known = self.model.records.get(job.record)
+        if known:
+            return self.is_missed(known)
+        job.unseen = job.repo in KEEPS and job.record is None
+        return job.unseen
+
+    def learn(self, ulid, job):
+        """A record that is seen for the first time, of a known job or not; False if retention took
+        it meanwhile."""
+        try:
+            of = {name: (self.mount / "records" / ulid / name).read_text().strip()
+                  for name in ("sha256", "store", "repo", "pinned")}
+            repo = f"{of['store']}/{of['repo']}"
+            whole = (self.repos[repo] / ulid / "manifest.yaml").exists() or not self.lists(ulid)
+        except FileNotFoundError:
+            if self.lists(ulid):
+                raise
+            return False
+        self.book.check("archives", whole, f"record {ulid} of {repo} has no archive there")
+        self.book.check("pins", of["pinned"] == "0", f"record {ulid} is pinned by nobody")
+        until, since = self.sources[of["store"]].mark(), job.line.since if job else 0
         with self.model.lock:
-            self.model.records.setdefault(
-                ulid, Record(ulid, repo, of["sha256"], line.since if line else 0, until))
+            self.model.records.setdefault(ulid, Record(ulid, repo, of["sha256"], since, until))
+            if job:
+                job.record = job.record or ulid
+        return True
+
+    # ---- records that go ----
+
+    def lists(self, ulid):
+        return ulid in os.listdir(self.mount / "records")
+
+    def is_missed(self, record):
+        """True if it is not listed any more; and then that must be right."""
+        if record.gone or record.may_go:
+            return True
+        if self.lists(record.ulid):
+            return False
+        if record.gone or record.may_go:  # meanwhile
+            return True
+        check, name = self.book.check, f"record {record.ulid} of {record.repo}"
+        check("pins", record.pinned is not True, f"{name} was pinned and is gone")
+        if record.repo in KEEPS:
+            newer = self.model.newer_than(record)
+            check("retention", newer >= KEEPS[record.repo],
+                  f"{name} is lost, and only {newer} are newer")
+        else:
+            check("records", False, f"lost: {name}")
+        record.gone = True
+        return True
+
+    def use(self, record, action):
+        """Does something with a record, which may be deleted meanwhile."""
+        try:
+            action(record)
+        except (OSError, RuntimeError):
+            if self.ending or not self.is_missed(record):
+                raise
 
     def look_at_record(self, record):
         said = (self.mount / "records" / record.ulid / "sha256").read_text().strip()
         self.book.check("records", said == record.sha256,
                         f"record {record.ulid} had sha256 {record.sha256} and has {said}")
+
+    def pin(self, record, pinned):
+        """Sets a pin, or takes it away, and looks."""
+        path = self.mount / "records" / record.ulid / "pinned"
+        with record.lock:
+            before, record.pinned = record.pinned, None
+            try:
+                path.write_text(f"{pinned:d}\n")
+                record.pinned = pinned
+                said = path.read_text().strip()
+            except FileNotFoundError:
+                record.pinned = before if record.pinned is None else record.pinned
+                raise
+            self.book.check("pins", said == f"{pinned:d}",
+                            f"record {record.ulid} was given {pinned:d} and says {said}")
+
+    def delete(self, record, by_rm):
+        """What was refused is still there, what was taken is gone for good."""
+        with record.lock:
+            if record.gone or record.may_go:
+                return
+            record.may_go = True  # unless it is refused; if this is cut off, nobody knows
+            try:
+                self.remove(self.mount / "records" / record.ulid, by_rm)
+                record.gone = True
+            except OSError as e:
+                if self.ending:
+                    raise
+                record.may_go = False
+                self.judge_refusal(record, e)
+                return
+            self.book.check("pins", record.pinned is not True, f"pinned {record.ulid} is deleted")
+            self.book.check("deleted", not self.lists(record.ulid),
+                            f"record {record.ulid} was deleted and is listed")
+
+    def judge_refusal(self, record, failure):
+        """Of a deletion: for a pin, or since retention was there before."""
+        if failure.errno == errno.EPERM:
+            self.book.check("pins", record.pinned is not False,
+                            f"{record.ulid} is not pinned, and cannot be deleted: {failure}")
+        elif failure.errno != errno.ENOENT or not self.is_missed(record):
+            raise failure
+
+    @staticmethod
+    def remove(path, by_rm):
+        if not by_rm:
+            os.rmdir(path)
+            return
+        done = subprocess.run(["rm", "-r", path], capture_output=True, text=True)
+        for number in (errno.EPERM, errno.ENOENT):
+            if os.strerror(number) in done.stderr:
+                raise OSError(number, done.stderr)
+        if done.returncode != 0:
+            raise OSError(errno.EPROTO, done.stderr)
+
+    def reload(self, by_signal, refused):
+        """All of the file or nothing: max_jobs cannot change, keep_count can."""
+        with self.reloading:
+            keep = self.rng.choice(CHOICES)
+            self.configure(keep, jobs=4 if refused else 3)
+            try:
+                if by_signal and not refused:
+                    self.daemon.process.send_signal(signal.SIGHUP)
+                    rig.await_state(lambda: self.kept() == keep or self.ending, "the reload")
+                else:
+                    self.write_reload(refused)
+                if not refused:
+                    self.keep = keep
+                self.book.check("reload", self.ending or self.kept() == self.keep,
+                                f"keep_count is {self.kept()}, not {self.keep}")
+            finally:
+                self.configure(self.keep)
+
+    def kept(self):
+        store, repo = CHANGING.split("/")
+        return int((self.mount / "stores" / store / "repos" / repo / "keep_count").read_text())
+
+    def write_reload(self, refused):
+        got = 0
+        try:
+            with open(self.mount / "reload", "wb", buffering=0) as f:
+                f.write(b"1\n")
+        except OSError as e:
+            if self.ending:
+                raise
+            got = e.errno
+        self.book.check("reload", got == (errno.EINVAL if refused else 0),
+                        f"a {'faulty' if refused else 'good'} file gives {errno.errorcode.get(got)}")
 
     def restore(self, record):
         """Copies the payload out as anybody would, and looks into it."""
@@ -295,21 +445,27 @@ class Soak:
         except RuntimeError as e:
             if self.ending:
                 raise
-            return self.book.check("content", False, f"record {record.ulid} of {record.repo}: {e}")
+            missed = self.is_missed(record)
+            return self.book.check("content", missed,
+                                   f"record {record.ulid} of {record.repo}: {e}") and not missed
 
     def verify(self, record):
         sealed = SEALED in REPOS[record.repo]
         done = self.command("verify", self.repos[record.repo] / record.ulid,
                             *(["--key", f"file:{self.key}", "--allow-v1"] if sealed else []))
-        self.book.check("verify", done.returncode == 0 and "\nresult ok\n" in done.stdout,
+        good = done.returncode == 0 and "\nresult ok\n" in done.stdout
+        self.book.check("verify", good or not self.ending and self.is_missed(record),
                         f"{record.repo} {record.ulid}: status {done.returncode}, {done.stderr}")
 
     def command(self, *arguments):
         return subprocess.run([str(self.daemon.program), *map(str, arguments)],
                               capture_output=True, text=True)
 
-    def fsck(self, *options, allowed=(0,)):
-        """`allowed` says by which status it may end besides 0."""
+    def fsck(self, *options, allowed=(), deleting=False):
+        """`allowed` says by which status it may end besides 0; `deleting`, that deletions may be
+        under way, of which the next start takes care."""
         done = self.command("fsck", *options, self.config)
-        self.book.check("fsck", done.returncode in (0, *allowed),
+        findings = [line.split()[0] for line in done.stdout.splitlines()[:-1]]
+        unfinished = deleting and set(findings) == {"deletion_unfinished"}
+        self.book.check("fsck", done.returncode in (0, *allowed) or unfinished,
                         f"status {done.returncode}: {done.stdout[:600]}{done.stderr[:300]}")

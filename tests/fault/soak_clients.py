@@ -8,9 +8,10 @@ import time
 
 import rig
 from rig import FINAL
-from soak_bench import REPOS, SOURCES
+from soak_bench import KEEPS, REPOS, SOURCES
 
 REPAIRABLE = 70  # how fsck ends when the next start puts right what it found
+PINNED, LEFT = 12, 10  # records that are pinned at most, and that thinning out leaves
 MALFORMED = (("nosuch", errno.ENOENT), ("bank/nosuch", errno.ENOENT), ("", errno.EINVAL),
              ("bank key=k", errno.EINVAL), ("docs/near label=", errno.EINVAL),
              ("docs/near colour=red", errno.EINVAL), ("x" * 1100, errno.E2BIG))
@@ -77,7 +78,10 @@ def list_all(soak, rng):
     with soak.model.lock:
         jobs, records = set(soak.model.jobs), soak.model.listed()
     soak.book.all_well("jobs", sorted(jobs - set(os.listdir(soak.mount / "jobs"))), "not listed: ")
-    soak.book.all_well("records", sorted(records - set(soak.daemon.records())), "not listed: ")
+    deleted, listed = soak.model.deleted(), set(soak.daemon.records())
+    for ulid in records - listed:
+        soak.is_missed(soak.model.records[ulid])
+    soak.book.all_well("deleted", sorted(deleted & listed), "listed again: ")
 
 
 def list_active(soak, rng):
@@ -102,15 +106,18 @@ def glance(soak, rng):
 def read_record(soak, rng):
     record = soak.model.pick_record(rng)
     if record:
-        soak.look_at_record(record)
+        soak.use(record, soak.look_at_record)
 
 
 def hash_stored(soak, rng):
-    record = soak.model.pick_record(rng)
-    if record:
+    def look(record):
         path = soak.mount / "records" / record.ulid / "payload.bin"
         got = rig.run("sha256sum", path).split()[0]
         soak.book.check("records", got == record.sha256, f"payload.bin of {record.ulid} is {got}")
+
+    record = soak.model.pick_record(rng)
+    if record:
+        soak.use(record, look)
 
 
 def restore(soak, rng):
@@ -125,14 +132,54 @@ def query(soak, rng):
     if record and isinstance(soak.sources[record.repo.split("/")[0]], rig.ChangingDatabase):
         source = soak.sources[record.repo.split("/")[0]]
         payload = soak.mount / "records" / record.ulid / "payload"
-        soak.book.all_well("content", source.faults_of(payload, record.since, record.until),
-                           f"record {record.ulid} of {record.repo}, in place: ")
+        try:
+            faults = source.faults_of(payload, record.since, record.until)
+        except sqlite3.Error:
+            if soak.ending or not soak.is_missed(record):
+                raise
+            return
+        soak.book.all_well("content", faults, f"record {record.ulid} of {record.repo}, in place: ")
 
 
 def verify(soak, rng):
     record = soak.model.pick_record(rng)
     if record:
         soak.verify(record)
+
+
+def pin(soak, rng):
+    record = soak.model.pick_record(rng)
+    few = sum(r.pinned is True for r in soak.model.records.values()) < PINNED
+    if record:
+        soak.use(record, lambda r: soak.pin(r, few and rng.random() < 0.7))
+
+
+def unpin(soak, rng):
+    with soak.model.lock:
+        pinned = [r for r in soak.model.records.values() if r.pinned and not (r.gone or r.may_go)]
+    for record in rng.sample(pinned, min(len(pinned), max(1, len(pinned) - PINNED))):
+        soak.use(record, lambda r: soak.pin(r, False))
+
+
+def delete(soak, rng):
+    """Any, also a pinned one; sometimes two clients the same one."""
+    record = soak.model.pick_record(rng)
+    if record:
+        soak.delete(record, by_rm=rng.random() < 0.4)
+
+
+def thin_out(soak, rng):
+    """Of a repo that keeps all, somebody deletes the older ones."""
+    repo = rng.choice([name for name in REPOS if name not in KEEPS])
+    with soak.model.lock:
+        there = sorted(r.ulid for r in soak.model.records.values()
+                       if r.repo == repo and not (r.gone or r.may_go or r.pinned))
+    for ulid in there[:-LEFT]:
+        soak.delete(soak.model.records[ulid], by_rm=rng.random() < 0.4)
+
+
+def reload(soak, rng):
+    soak.reload(by_signal=rng.random() < 0.5, refused=rng.random() < 0.3)
 
 
 def fsck(soak, rng):
@@ -159,6 +206,11 @@ OPERATIONS = {
     "restore": Operation(5, restore),
     "query in place": Operation(2, query),
     "verify": Operation(2, verify),
+    "pin": Operation(3, pin),
+    "unpin": Operation(2, unpin),
+    "delete": Operation(3, delete),
+    "thin out": Operation(3, thin_out),
+    "reload": Operation(2, reload),
     "fsck": Operation(1, fsck),
 }
 

@@ -4,6 +4,10 @@
 Of each line written to ctl the model knows what it was answered, of each job and record what was
 seen of it. A line that got no answer (asked, or written if at least the write returned) is settled
 by its label at the next pause.
+
+A record is listed until somebody deletes it, or retention does: that may only take one with as many
+newer ones behind it as its repo's keep_count says, and none that is pinned. What a client that was
+cut off did to a record is not known until the next pause.
 """
 import collections
 import threading
@@ -21,7 +25,11 @@ INVARIANTS = {
     "jobs": "a job that was seen stays, and none is left pending or running by a life that ended",
     "final": "a final state never changes; state and progress never go back",
     "success": "a job that succeeded has its record; none fails, or is interrupted by nobody",
-    "records": "a record stays listed, with the same sha256, until somebody removes its archive",
+    "records": "a record stays listed, with the same sha256, until somebody deletes it",
+    "deleted": "what was deleted is not listed, and never comes back",
+    "pins": "a pinned record is not deleted, and pins are as they were set",
+    "retention": "retention keeps what the policy keeps, and no more",
+    "reload": "a configuration is taken as a whole, or refused as a whole",
     "archives": "records and whole archives are the same set, and nothing half-made is left",
     "content": "what is restored is the source as it was between the line and the job's end",
     "verify": "keepfs verify finds every archive whole",
@@ -76,6 +84,7 @@ class Job:
         self.ulid, self.line, self.repo = ulid, line, repo
         self.state, self.progress = "pending", 0  # as last seen
         self.record, self.cancelled = None, False
+        self.unseen = False  # it succeeded, and its record was gone before anybody saw it
 
 
 class Record:
@@ -83,7 +92,10 @@ class Record:
         self.ulid, self.repo, self.sha256 = ulid, repo, sha256
         self.since, self.until = since, until
         self.digest = None  # of its payload, once it was restored
-        self.gone = False
+        self.lock = threading.Lock()  # of who pins it or deletes it
+        self.pinned = False   # None: nobody knows
+        self.may_go = False   # somebody is about to delete it, or was cut off
+        self.gone = False     # deleted by somebody, or by retention
 
 
 class Model:
@@ -128,6 +140,27 @@ class Model:
             if all(j.state in FINAL for j in line.jobs) and answer not in ("asked", "written"):
                 self.open.discard(line)
 
+    def forget_jobs(self):
+        """The catalog was deleted, and with it jobs and keys. What was pinned is not known any more,
+        and so all is."""
+        with self.lock:
+            for of in (self.lines, self.jobs, self.open, self.keys):
+                of.clear()
+            for record in self.records.values():
+                record.pinned = True
+
+    def newer_than(self, record):
+        """How many records of its repo there may have been behind it: also those that nobody has
+        seen yet, of jobs whose end nobody has seen, or that were killed behind the rename."""
+        with self.lock:
+            known = sum(r.repo == record.repo and r.ulid > record.ulid
+                        for r in self.records.values())
+            unknown = sum(j.repo == record.repo and j.ulid > record.ulid and not j.record
+                          and j.state != "failed" for j in self.jobs.values())
+            unanswered = sum(o.answer in ("asked", "written") and record.repo in o.repos
+                             for o in self.open)
+            return known + unknown + unanswered
+
     def forget_progress(self):
         """Of a job whose end was not stored; it is in memory, and worth nothing after a crash."""
         with self.lock:
@@ -137,7 +170,11 @@ class Model:
 
     def listed(self):
         with self.lock:
-            return {r.ulid for r in self.records.values() if not r.gone}
+            return {r.ulid for r in self.records.values() if not (r.gone or r.may_go)}
+
+    def deleted(self):
+        with self.lock:
+            return {r.ulid for r in self.records.values() if r.gone}
 
     def pick_job(self, rng, is_open):
         with self.lock:

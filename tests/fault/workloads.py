@@ -97,13 +97,13 @@ def without_state(box):
     shutil.rmtree(box.path("state"))
 
 
-def killed_at(point, box):
-    """A second backup whose daemon was killed."""
+def killed_at(point, box, begin=lambda box: box.trigger("app")):
+    """A second backup, or what else is begun, whose daemon was killed."""
     one_backup(box)
     box.new_ledger(armed=True)
     box.start(shimmed=True, point=point)
     with contextlib.suppress(OSError):  # it may die before the answer is read
-        box.trigger("app")
+        begin(box)
     box.daemon.wait(PATIENCE)
     box.clear()
 
@@ -114,6 +114,35 @@ def half_written(box):
 
 def without_row(box):
     killed_at("renameat2 repo/ULID#1=kill-after", box)
+
+
+def twice_backed_up(box):
+    one_backup(box)
+    one_backup(box)
+
+
+def half_deleted(point, box):
+    """Of two records one is on its way out."""
+    one_backup(box)
+    killed_at(point, box, lambda box: box.remove(box.ids("records")[0]))
+
+
+deleting = functools.partial(half_deleted, "unlinkat repo/ULID/manifest.yaml#1=kill-before")
+deleting_without_manifest = functools.partial(half_deleted,
+                                              "unlinkat repo/ULID/manifest.yaml#1=kill-after")
+
+
+def grown_old(box):
+    """Of two jobs the first is older than job_history; the second is the repo's newest success."""
+    twice_backed_up(box)
+    box.alter_catalog("UPDATE jobs SET finished_at = finished_at - 40 * 86400000"
+                      " WHERE id = (SELECT min(id) FROM jobs)")
+
+
+def behind_schedule(box):
+    """Its schedule has missed years."""
+    one_backup(box)
+    box.alter_catalog("UPDATE ticks SET handled = handled - 3 * 366 * 86400000")
 
 
 # ---- what is done ----
@@ -153,6 +182,48 @@ def stop_held(run):
     if run.await_held(job):
         run.terminate()
     run.release()
+
+
+# What the daemon logs when a deletion is over for now, one way or another.
+REMOVED = (b": its archive is removed", b"not removed yet", b"is not known: ", b": retention: ",
+           b" is not deleted: ")
+PRUNED = (b" and were removed", b"old jobs are not removed")
+
+
+def delete(run):
+    """rmdir of the older of two records, until its archive is gone."""
+    for record in run.ids("records")[:1]:
+        if run.remove(record):
+            run.await_log(REMOVED)
+
+
+def retain(run):
+    """With the backup the record before it is one too many."""
+    run.await_end(run.trigger())
+    if "succeeded" in run.seen.values():
+        run.await_log(REMOVED)
+
+
+def end_deletion(run):
+    run.await_log(REMOVED)
+
+
+def prune(run):
+    run.await_log(PRUNED)
+
+
+def catch_up(run):
+    """A start that is owed."""
+    if run.await_log((b" asked for by schedule", b"is tried again", b"schedule begins now")):
+        run.await_end(run.scheduled())
+
+
+RELOADED = ("compression = none", "schedule = @yearly", "keep_count = 7")
+
+
+def reload(run):
+    """Three keys change, and all of them or none do."""
+    run.reload(RELOADED)
 
 
 def read_payload(run):
@@ -209,6 +280,8 @@ class Workload:
     background: bool = False
     daemon: bool = True  # False: a command, the shim is in it
     checked: bool = True  # what is read has a checksum of its own
+    keeps: int = 0  # keep_count of its repo; 0 keeps all
+    owed: int = 0  # backups that the schedule has made, at the end
 
 
 RAW, ZSTD = ("compression = none",), ("compression = zstd:3",)
@@ -216,6 +289,9 @@ SEALED = ("compression = zstd:3", "encryption_key = KEY")
 V1 = ("format = v1", "encryption_key = KEY")
 IDS = ("payload_ids = SELECT id FROM t WHERE id % 7 = 0",)
 VERIFY = "verify_after_write = yes"
+# What is read past a fault may have another size: that alone would stop retention.
+KEEP_ONE = ("keep_count = 1", "suspect_ratio = 0")
+CATCH_UP = ("schedule = @yearly", "jitter = 0", "catch_up = yes")
 
 sqlite = functools.partial(Workload, kind="sqlite")
 directory = functools.partial(Workload, kind="directory")
@@ -256,4 +332,13 @@ WORKLOADS = {w.name: w for w in (
     sqlite("check", act=check, repo=SEALED, store=IDS, daemon=False, armed="start"),
     sqlite("fsck", act=fsck, repo=SEALED, store=IDS, daemon=False, armed="start"),
     directory("fsck-deep", act=fsck_deep, repo=ZSTD, daemon=False, armed="start"),
+    sqlite("delete", act=delete, repo=SEALED, store=IDS, prepare=twice_backed_up),
+    directory("delete-start", act=end_deletion, repo=RAW, prepare=deleting, armed="start"),
+    sqlite("delete-start-half", act=end_deletion, repo=SEALED, store=IDS, armed="start",
+           prepare=deleting_without_manifest),
+    directory("retention", act=retain, repo=(*RAW, *KEEP_ONE), keeps=1),
+    sqlite("prune", act=prune, repo=ZSTD, prepare=grown_old, armed="start"),
+    directory("reload", act=reload, repo=ZSTD),
+    directory("scheduled", act=catch_up, repo=(*RAW, *CATCH_UP), prepare=behind_schedule,
+              armed="start", owed=1),
 )}

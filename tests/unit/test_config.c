@@ -189,7 +189,9 @@ static void defaults_reach_the_sections_that_have_the_key_and_do_not_give_it(voi
 static void defaults_take_neither_kind_nor_places_nor_strangers(void **state)
 {
     (void)state;
-#define ALLOWED POLICY_KEYS ", exclude, level, mode, strict, command, keep, bucket\n"
+#define ALLOWED                                                                                    \
+    POLICY_KEYS ", " REPO_KEYS ", " STORE_KEYS                                                     \
+                ", exclude, level, mode, strict, command, keep, bucket\n"
     assert_faults(HEAD "[defaults]\nkind = dir\npath = /x\nscratch = /y\nfoo = 1\n",
                   "10: key kind cannot stand in [defaults]; allowed: " ALLOWED
                   "11: key path cannot stand in [defaults]; allowed: " ALLOWED
@@ -377,13 +379,14 @@ static void unknown_keys_are_refused_with_those_of_the_kind(void **state)
     assert_faults("[keepfs]\nstat = /x\n"
                   "[store d]\npth = /x\nkind = dir\npath = @/d\ncommand = x\n"
                   "[repo d/r]\nkind = cloud\nbucket = b\npath = /x\n",
-                  "2: unknown key stat in [keepfs]; allowed: state, max_jobs, max_queue\n"
+                  "2: unknown key stat in [keepfs]; allowed: state, max_jobs, max_queue, "
+                  "job_history\n"
                   "4: unknown key pth in [store d]; allowed: kind, path, exclude, level, mode, "
-                  "strict, scratch\n"
+                  "strict, scratch, " STORE_KEYS "\n"
                   "7: unknown key command in [store d]; allowed: kind, path, exclude, level, mode, "
-                  "strict, scratch\n"
+                  "strict, scratch, " STORE_KEYS "\n"
                   "11: unknown key path in [repo d/r]; allowed: kind, " POLICY_KEYS
-                  ", bucket, keep\n");
+                  ", bucket, keep, " REPO_KEYS "\n");
 }
 
 static void bad_values_are_refused(void **state)
@@ -456,7 +459,7 @@ static void sections_given_twice_are_refused(void **state)
                   "19: duplicate section [store app], given at line 3 already; allowed: each "
                   "section once\n"
                   "20: unknown key bogus in [store app]; allowed: kind, path, exclude, level, "
-                  "mode, strict, scratch\n");
+                  "mode, strict, scratch, " STORE_KEYS "\n");
 }
 
 static void keys_given_twice_are_refused_unless_repeatable(void **state)

@@ -95,9 +95,11 @@ static void defaults_give_the_policy_that_a_repo_does_not(void **state)
 static void the_policy_is_no_key_of_a_store(void **state)
 {
     (void)state;
-    assert_faults("[store app]\nkind = pipe\ncommand = dump\ncompression = none\n"
-                  "[repo app/r]\nkind = cloud\n" BUCKET,
-                  "4: unknown key compression in [store app]; allowed: kind, command, level\n");
+    assert_faults(
+        "[store app]\nkind = pipe\ncommand = dump\ncompression = none\n"
+        "[repo app/r]\nkind = cloud\n" BUCKET,
+        "4: unknown key compression in [store app]; allowed: kind, command, level, " STORE_KEYS
+        "\n");
 }
 
 /* ---- what does not fit together ---- */

@@ -176,7 +176,7 @@ static int fixture_setup(void **state)
         .jobs = &fx.jobs,
         .clock = &fx.clock,
         .log = take_log,
-        .log_ctx = &fx.log,
+        .ctx = &fx.log,
     };
     return 0;
 }

@@ -181,6 +181,7 @@ static void fixture_repo(struct repo *r, const struct store *store, const char *
 
     *r = (struct repo){.store = store, .kind = &memory_kind, .place = place};
     r->settings.rows[1] = archive_settings;
+    r->settings.rows[2] = config_repo_settings;
     snprintf(r->id, sizeof r->id, "%s", id);
 }
 
@@ -203,7 +204,9 @@ static void fixture_config(struct fixture *f)
     f->stores[0].repo_count = 2;
     f->stores[1].repos = f->web_repos;
     f->stores[1].repo_count = 1;
-    f->config = (struct config){.state = f->dir, .stores = f->store_list, .store_count = 2};
+    /* Held by the fixture, too, so that whoever gives it up last does not free it. */
+    f->config =
+        (struct config){.state = f->dir, .stores = f->store_list, .store_count = 2, .others = 1};
     f->config.settings.rows[0] = config_keepfs_settings;
     settings_add(&f->config.settings, settings_row(&f->config.settings, "max_queue"),
                  xstrdup("100000"), 0);

@@ -115,10 +115,8 @@ static void check_file(struct fixture *f, const struct node_attr *a)
     assert_int_equal(a->st.st_nlink, 1);
     assert_int_equal(a->st.st_blocks, (a->st.st_size + 511) / 512);
     free(read_node(f, a->node, ME, &len));
-    if ((a->st.st_mode & 0222) == 0)
+    if ((a->st.st_mode & 0222) == 0 || a->st.st_size > 0)
         assert_int_equal(len, a->st.st_size);
-    else
-        assert_int_equal(a->st.st_size, 0);
 }
 
 /* Returns how many entries are in it and below. */
@@ -140,10 +138,12 @@ static size_t check_dir(struct fixture *f, const char *path, node_id dir, node_i
         assert_int_equal(tree_attr(&f->tree, found.node, ME, &a), 0);
         assert_memory_equal(&a.st, &found.st, sizeof a.st);
         assert_int_equal(a.st.st_uid, geteuid());
+        assert_int_equal(a.st.st_gid, getegid());
         if (S_ISDIR(a.st.st_mode)) {
-            assert_int_equal(a.st.st_mode & 07777, 0555);
-            assert_int_equal(a.st.st_nlink, 2);
             snprintf(child, sizeof child, "%s/%s", path, e.list[i].name);
+            bool removable = strncmp(child, "/records", strlen("/records")) == 0;
+            assert_int_equal(a.st.st_mode & 07777, removable ? 0775 : 0555);
+            assert_int_equal(a.st.st_nlink, 2);
             total += check_dir(f, child, a.node, dir);
         } else if (S_ISLNK(a.st.st_mode)) {
             check_link(f, path, &a);
@@ -472,7 +472,11 @@ static void only_what_cannot_change_is_final(void **state)
 
     assert_true(find(f, "jobs").final);
     assert_true(find(f, "README").final);
-    assert_true(find(f, "stores/app/kind").final);
+    assert_true(find(f, "stores").final);
+    assert_false(find(f, "stores/app").final);
+    assert_false(find(f, "stores/app/kind").final);
+    assert_false(find(f, "stores/app/repos").final);
+    assert_false(find(f, "stores/app/repos/main/keep_count").final);
     assert_false(find(f, "last_error").final);
     for (int started = 0; started < 2; started++) {
         assert_false(find(f, "jobs/%s", j.ulid).final);
@@ -488,7 +492,15 @@ static void only_what_cannot_change_is_final(void **state)
     assert_true(find(f, "jobs/%s", j.ulid).final);
     assert_true(find(f, "jobs/%s/status", j.ulid).final);
     assert_true(find(f, "jobs/%s/log", j.ulid).final);
+    assert_true(find(f, "records/%s", record).final);
     assert_true(find(f, "records/%s/payload", record).final);
+    assert_false(find(f, "records/%s/pinned", record).final);
+    assert_false(find(f, "records/%s/suspect", record).final);
+    /* What tells of something else goes when that does. */
+    assert_false(find(f, "records/%s/job", record).final);
+    assert_false(find(f, "jobs/%s/record", j.ulid).final);
+    assert_false(find(f, "jobs/%s/job.json", j.ulid).final);
+    assert_false(find(f, "jobs/by-key/k").final);
     assert_false(find(f, "jobs/latest").final);
     assert_false(find(f, "stores/app/state").final);
     assert_false(find(f, "stores/app/last_success").final);

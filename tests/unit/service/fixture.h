@@ -43,7 +43,8 @@ struct fixture {
     struct catalog *catalog;
     struct service *service; /* NULL once a test has freed it */
     struct clock clock;
-    atomic_llong now; /* moves by a second with every look */
+    atomic_llong now; /* moves by `step` with every look */
+    atomic_int step;  /* a second, or nothing once a test has set the clock */
 };
 
 /* ---- the source ---- */
@@ -104,15 +105,16 @@ static inline struct store *add_store(struct fixture *f, const char *id, size_t 
     snprintf(s->id, sizeof s->id, "%s", id);
     s->kind = &scripted_kind;
     s->group = group;
+    s->settings.rows[0] = config_store_settings;
     c->stores = xrealloc(c->stores, (c->store_count + 1) * sizeof *c->stores);
     c->stores[c->store_count++] = s;
     return s;
 }
 
 /* A second value takes the place of the first; NULL takes it away. */
-static inline void repo_says(struct repo *r, const char *key, const char *value)
+static inline void settings_say(struct settings *s, const char *key, const char *value)
 {
-    struct settings *s = &r->settings, old = *s;
+    struct settings old = *s;
 
     s->first = s->last = NULL;
     for (struct setting_value *v = old.first; v; v = v->next)
@@ -121,6 +123,16 @@ static inline void repo_says(struct repo *r, const char *key, const char *value)
     if (value)
         settings_add(s, settings_row(s, key), xstrdup(value), 1);
     settings_release(&old);
+}
+
+static inline void repo_says(struct repo *r, const char *key, const char *value)
+{
+    settings_say(&r->settings, key, value);
+}
+
+static inline void store_says(struct store *s, const char *key, const char *value)
+{
+    settings_say(&s->settings, key, value);
 }
 
 /* Its archives are the stream itself unless a test says otherwise. */
@@ -133,6 +145,7 @@ static inline struct repo *add_repo(struct fixture *f, struct store *s, const ch
     r->kind = destination_kind_find("local");
     r->settings.rows[0] = r->kind->settings;
     r->settings.rows[1] = archive_settings;
+    r->settings.rows[2] = config_repo_settings;
     settings_add(&r->settings, settings_row(&r->settings, "path"),
                  xasprintf("%s/%s-%s", f->dir, s->id, id), 1);
     repo_says(r, "compression", "none");
@@ -160,7 +173,14 @@ static inline time_ms fixture_now(void *ctx)
 {
     struct fixture *f = ctx;
 
-    return (time_ms)atomic_fetch_add(&f->now, 1000);
+    return (time_ms)atomic_fetch_add(&f->now, atomic_load(&f->step));
+}
+
+/* From here on it is `now` until the next call. */
+static inline void set_clock(struct fixture *f, time_ms now)
+{
+    atomic_store(&f->step, 0);
+    atomic_store(&f->now, now);
 }
 
 /* After the stores are there: opens catalog and service; nothing is recovered or started yet. */
@@ -218,6 +238,7 @@ static inline struct fixture *fixture_make(void)
     f->database = xasprintf("%s/catalog.sqlite", f->config->state);
     f->clock = (struct clock){fixture_now, f};
     atomic_init(&f->now, 1795242628123);
+    atomic_init(&f->step, 1000);
     script = write_content;
     if (dir_create(f->config->state) != 0)
         abort();

@@ -24,6 +24,7 @@ enum { STORES = 4, REPOS = 8, QUEUE = 6 };
 /* Repo i is of store i / 2, and each store is a group of its own. */
 static struct store stores[STORES];
 static struct repo repos[REPOS];
+static struct config config; /* that all are of */
 static struct live live;
 static int next_id;
 
@@ -40,7 +41,7 @@ static int setup(void **state)
         snprintf(repos[i].id, sizeof repos[i].id, "r%d", i);
         repos[i].store = &stores[i / 2];
     }
-    live_init(&live, STORES, QUEUE);
+    live_init(&live, QUEUE);
     next_id = 0;
     return 0;
 }
@@ -67,7 +68,7 @@ static int try_claim(struct repo *const *list, size_t count, struct live_job **o
 
     for (size_t i = 0; i < count; i++)
         make_id(ids[i]);
-    return live_claim(&live, list, ids, count, out, err);
+    return live_claim(&live, &config, list, ids, count, out, err);
 }
 
 static struct live_job *claim(int i)
@@ -336,7 +337,7 @@ static void *claim_repo_0(void *ctx)
     struct live_job *job = NULL;
     struct error *err = ctx;
 
-    return live_claim(&live, &repo, id, 1, &job, err) == 0 ? job : NULL;
+    return live_claim(&live, &config, &repo, id, 1, &job, err) == 0 ? job : NULL;
 }
 
 static pthread_barrier_t barrier;
@@ -461,7 +462,7 @@ static void workers_and_claimers_share_the_table(void **state)
         struct live_job *job, *mine;
         struct error err;
         make_id(id[0]);
-        if (live_claim(&live, &repo, id, 1, &job, &err) != 0) {
+        if (live_claim(&live, &config, &repo, id, 1, &job, &err) != 0) {
             assert_true(err.errnum == EBUSY || err.errnum == EAGAIN);
             continue;
         }
@@ -563,9 +564,28 @@ static void a_sleeper_is_woken_by_a_stop(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* No job of it may run meanwhile, and a tick is not lost by it. */
+static void a_repo_that_is_looked_through_is_to_be_tried_again(void **state)
+{
+    struct repo *repo = &repos[0];
+    struct live_job *job = claim(0), *other;
+    struct error err;
+    (void)state;
+
+    assert_false(live_has(&live, &repos[1]));
+    live_examining(&live, job);
+    assert_true(live_has(&live, repo));
+    assert_int_equal(try_claim(&repo, 1, &other, &err), -1);
+    assert_int_equal(err.code, ERR_QUEUE_FULL);
+    assert_int_equal(err.errnum, EAGAIN);
+    live_remove(&live, job);
+    assert_int_equal(try_claim(&repo, 1, &other, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_repo_that_is_looked_through_is_to_be_tried_again),
         TEST(a_claimed_repo_is_busy_with_that_job),
         TEST(a_repo_is_busy_in_every_phase),
         TEST(repos_are_claimed_all_or_none),

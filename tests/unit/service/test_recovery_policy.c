@@ -67,6 +67,8 @@ static void expect_same_record(struct fixture *f, const struct record *before)
     start_anew(f);
     if (catalog_record_get(f->catalog, before->ulid, &after, &err) != 0)
         fail_msg("%s", err.message);
+    assert_true(after.pinned);
+    after.pinned = before->pinned;
     after.row = before->row;
     after.job_row = before->job_row;
     memcpy(after.job, before->job, sizeof after.job);
