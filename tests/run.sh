@@ -64,7 +64,6 @@ if [ $long = yes ]; then
     kills=3000 cuts=200 levels=101 soak=3600 fuzz_seconds=600
     KEEPFS_ENUMERATE=--long
 fi
-export BATS_TEST_TIMEOUT=7200 # of one case: nothing waits for ever
 fuzzers=(config cron ctl envelope_v1 envelope_v2 manifest names seekable zone)
 
 # A stage prints its part as a whole when it is done, and adds a line of three numbers to `counts`.
@@ -148,7 +147,7 @@ valgrind_units() {
         *) tests+=("$t") ;;
         esac
     done
-    units plain --logbase testlog-valgrind --timeout-multiplier 10 --wrap \
+    units plain --timeout-multiplier 10 --wrap \
         "valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 --suppressions=$PWD/tests/valgrind.supp" "${tests[@]}"
 }
@@ -157,7 +156,7 @@ cases() { # NAME FILE...
     local name=$1 log=$logs/cases-$1-$BASHPID ok bad skip
     shift
     KEEPFS=$dir/$name/keepfs KEEPFS_KILLS=$kills \
-        bats --formatter tap --print-output-on-failure "$@" >"$log" 2>&1
+        timeout -k 60 7200 bats --formatter tap --print-output-on-failure "$@" >"$log" 2>&1
     grep -vE '^ok [0-9]+ .*[^ ]$|^1\.\.' "$log"
     grep -E '^ok [0-9]+ .*# skip' "$log"
     skip=$(grep -cE '^ok [0-9]+ .*# skip' "$log")

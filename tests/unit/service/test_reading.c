@@ -33,7 +33,7 @@ static int setup(void **state)
     make_key(f, "other", other_ref);
     script = much_content;
     fixture_open(f);
-    fixture_start(f);
+    fixture_start_workers(f);
     *state = f;
     return 0;
 }

@@ -36,7 +36,7 @@ static int setup(void **state)
     make_key(f, "other", other_ref);
     script = sized_content;
     fixture_open(f);
-    fixture_start(f);
+    fixture_start_workers(f);
     *state = f;
     return 0;
 }
@@ -103,7 +103,7 @@ static void archives_of_every_policy_come_back_as_they_were(void **state)
         expect_same_record(f, &r);
         fixture_close(f);
         fixture_open(f);
-        fixture_start(f);
+        fixture_start_workers(f);
     }
 }
 
