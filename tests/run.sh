@@ -218,8 +218,8 @@ lane_that_waits() {
 
 lane_that_computes() {
     stage "unit tests, gcov" units gcov
-    stage "unit tests, ASan and UBSan" units asan
-    stage "unit tests, TSan" units tsan
+    stage "unit tests, ASan and UBSan" units asan --no-suite python
+    stage "unit tests, TSan" units tsan --no-suite python
     stage "unit tests, valgrind" valgrind_units
     stage "soak" harness plain tests/fault/soak.py $soak &
     stage "fuzz" fuzz_all

@@ -374,11 +374,11 @@ static void of_two_failures_the_first_comes_back(void **state)
     s->held = true;
     s->fail_at = 1;
     reset(&compressions, 3);
-    assert_int_equal(writer_write(w, text, 3 * F, &err), 0);
-    /* Seals the third frame, and fails if that one has failed by then already. */
-    if (writer_write(w, text, 1, &early) != 0)
-        assert_int_equal(early.code, ERR_INTERNAL);
+    assert_int_equal(writer_write(w, text, F + 1, &err), 0);
     sink_await_write(s, 1);
+    /* The last byte seals the third frame; the write fails if that one has failed by then. */
+    if (writer_write(w, text, 2 * F, &early) != 0)
+        assert_int_equal(early.code, ERR_INTERNAL);
     await_threads("keepfs-zstd", 0);
     sink_hold(s, false);
     await_threads("keepfs-zstd-out", 0);
