@@ -169,9 +169,9 @@ static int open_place(struct service *s, const char *store, const char *repo_id,
     struct config *config;
     const struct repo *repo = service_find_repo(s, store, repo_id, &config);
 
-    if (!repo)
-        return error_set(err, ERR_DESTINATION_CONFIG_INVALID, "it is not in the configuration");
-    int result = repo->kind->open(&repo->settings, 0, out, err);
+    int result =
+        repo ? repo->kind->open(&repo->settings, 0, out, err)
+             : error_set(err, ERR_DESTINATION_CONFIG_INVALID, "it is not in the configuration");
     if (result == 0 && (*out)->kind->recognise(*out, err) != 0) {
         (*out)->kind->close(*out);
         result = -1;

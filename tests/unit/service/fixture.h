@@ -210,16 +210,21 @@ static inline void fixture_start(struct fixture *f)
     assert_int_equal(service_start(f->service, &err), 0);
 }
 
-/* Without what works by itself, for tests that change settings under the service. */
-static inline void fixture_start_workers(struct fixture *f)
+static inline void start_workers(struct fixture *f)
 {
     struct service *s = f->service;
     size_t wanted = (size_t)settings_int(&f->config->settings, "max_jobs");
 
-    fixture_recover(f);
     s->workers = xcalloc(wanted, sizeof *s->workers);
     for (; s->worker_count < wanted; s->worker_count++)
         assert_int_equal(pthread_create(&s->workers[s->worker_count], NULL, worker_main, s), 0);
+}
+
+/* Without what works by itself, for tests that change settings under the service. */
+static inline void fixture_start_workers(struct fixture *f)
+{
+    fixture_recover(f);
+    start_workers(f);
 }
 
 static inline void fixture_close(struct fixture *f)

@@ -161,13 +161,8 @@ static inline void stage_open(struct fixture *f)
  */
 static inline void stage_start_workers(struct fixture *f)
 {
-    struct service *s = f->service;
-    size_t wanted = (size_t)settings_int(&f->config->settings, "max_jobs");
-
-    s->workers = xcalloc(wanted, sizeof *s->workers);
-    for (; s->worker_count < wanted; s->worker_count++)
-        assert_int_equal(pthread_create(&s->workers[s->worker_count], NULL, worker_main, s), 0);
-    scheduler_load(s, f->config, true);
+    start_workers(f);
+    scheduler_load(f->service, f->config, true);
 }
 
 static inline void stage_start(struct fixture *f)

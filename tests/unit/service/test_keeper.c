@@ -106,6 +106,32 @@ static void a_repo_that_is_not_there_keeps_its_rows_until_it_is(void **state)
     assert_int_equal(count_of(f, LIST_RECORDS), 2);
 }
 
+/* Its row is the first of those that are deleting: the others must go all the same, and nobody may
+ * go on holding the configuration that it was looked for in. */
+static void a_repo_that_is_not_configured_holds_up_and_holds_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char r[RECORDS_MAX][ULID_LEN + 1];
+    struct error err;
+    bool adopted;
+
+    open_quietly(f);
+    make_records(f, "b/one", 1, r);
+    struct record stray;
+    assert_int_equal(catalog_record_get(f->catalog, r[0], &stray, &err), 0);
+    ulid_new(BEGIN, stray.ulid);
+    snprintf(stray.store, sizeof stray.store, "gone");
+    assert_int_equal(catalog_record_adopt(f->catalog, &stray, &adopted, &err), 0);
+    assert_int_equal(catalog_record_delete_begin(f->catalog, stray.ulid, &err), 0);
+    make_records(f, "b/one", 1, r);
+    keep(f, "b", "keep_count", "1");
+    start_whole(f);
+    wait_changes("deleted", 1);
+    assert_int_equal(state_of(f, stray.ulid), RECORD_DELETING);
+    fixture_close(f);
+    assert_int_equal(atomic_load(&f->config->others), 0);
+}
+
 static void make_stubborn(struct fixture *f, const char *ulid)
 {
     SCOPED_PATH(path, f, "a-one/%s/not-ours", ulid);
@@ -265,6 +291,7 @@ int main(void)
         TEST(the_archive_goes_between_mark_and_row),
         TEST(an_older_one_goes_after_the_newer_one_stands),
         TEST(a_repo_that_is_not_there_keeps_its_rows_until_it_is),
+        TEST(a_repo_that_is_not_configured_holds_up_and_holds_nothing),
         TEST(an_unmounted_repo_is_not_taken_for_a_deletion),
         TEST(one_that_cannot_be_removed_does_not_stop_the_others),
         TEST(a_restart_finishes_what_was_marked),
