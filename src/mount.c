@@ -122,9 +122,11 @@ static int claim_mountpoint(struct daemon *d, struct error *err)
     /* Seen only now: the lock may be on the root of what another one has mounted meanwhile. */
     __attribute__((cleanup(free_charp))) char *other =
         mounts_source_at(d->mountpoint, "fuse.keepfs");
-    if (other || flock(d->mountpoint_lock, LOCK_EX | LOCK_NB) != 0)
-        return error_set(err, ERR_USAGE, "%s is being mounted by another keepfs", d->mountpoint);
-    return 0;
+    if (!other && flock(d->mountpoint_lock, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (!other && errno != EWOULDBLOCK)
+        return error_set(err, ERR_USAGE, "mount point %s cannot be locked: %m", d->mountpoint);
+    return error_set(err, ERR_USAGE, "%s is being mounted by another keepfs", d->mountpoint);
 }
 
 /* The state holds the catalog: whoever can write there can make keepfs say anything. */
@@ -170,6 +172,8 @@ static int claim_state(struct daemon *d, struct error *err)
     if (d->state_lock < 0)
         return error_sys(err, SIDE_STATE, errno, "%s", path);
     if (lock_state(d->state_lock) != 0) {
+        if (errno != EWOULDBLOCK)
+            return error_sys(err, SIDE_STATE, errno, "%s cannot be locked", path);
         ssize_t n = pread(d->state_lock, owner, sizeof owner - 1, 0);
         owner[n > 0 ? n : 0] = '\0';
         owner[strcspn(owner, "\n")] = '\0';

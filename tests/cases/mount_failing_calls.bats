@@ -44,6 +44,15 @@ int ftruncate64(int fd, off64_t len)
         return -1;
     return (int)syscall(SYS_ftruncate, fd, len);
 }
+int flock(int fd, int operation)
+{
+    char link[64], path[512] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) > 0 &&
+        fails(strstr(path, "/state/lock") ? "flock-state" : "flock-mount", ENOLCK))
+        return -1;
+    return (int)syscall(SYS_flock, fd, operation);
+}
 int umount2(const char *path, int flags)
 {
     return fails("umount", EINVAL) ? -1 : (int)syscall(SYS_umount2, path, flags);
@@ -91,6 +100,18 @@ mounted() {
     refute flock -n "$STATE/lock" true # it is held all the same
     umount "$M"
     await flock -n "$STATE/lock" true
+}
+
+@test "a lock that cannot be taken is told as that, and not as another keepfs" {
+    failing KEEPFS_CASE_CALL=flock-state
+    [ "$STATUS" != 0 ]
+    grep -q "$STATE/lock cannot be locked: No locks available" "$T/err"
+    failing KEEPFS_CASE_CALL=flock-mount
+    [ "$STATUS" = 2 ]
+    grep -q "mount point $M cannot be locked: No locks available" "$T/err"
+    assert_no_match " $M fuse.keepfs " /proc/mounts
+    start
+    backup app
 }
 
 @test "a dead mount that cannot be cleared is an error, with what to do" {
