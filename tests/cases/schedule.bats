@@ -94,6 +94,37 @@ has_jobs() { # COUNT
     stop
 }
 
+# The clock of a running daemon is set: $T/clock says how far it is from the machine's.
+set_clock() { # TIME
+    local seconds=$(($(date -ud "$1" +%s) - $(date +%s)))
+    printf '%+d\n' $seconds >"$T/clock.new"
+    mv "$T/clock.new" "$T/clock"
+}
+
+@test "a clock that is set a day or ten years off, and back, starts nothing twice and no storm" {
+    schedule 'schedule = 0 * * * *' 'jitter = 0'
+    local before=('2026-06-01 11:59:56' '2026-06-02 17:59:56' '2026-06-01 12:59:56'
+        '2036-06-01 23:59:56' '2026-06-01 13:59:56')
+    local expected=(2026-06-01T12:00 2026-06-02T18:00 2026-06-01T13:00 2036-06-02T00:00
+        2026-06-01T14:00)
+    set_clock "${before[0]}"
+    FAKETIME_TIMESTAMP_FILE=$T/clock FAKETIME_NO_CACHE=1 LD_PRELOAD=$FAKETIME_LIBRARY \
+        FAKETIME_DONT_FAKE_MONOTONIC=1 "$KEEPFS" mount "$CONFIG" "$M"
+    DAEMON=$(daemon_pid)
+    for i in "${!before[@]}"; do
+        set_clock "${before[i]}"
+        # The kernel cancels the timer of who sleeps when the clock is set; faketime does not.
+        echo 1 >"$M/reload"
+        await has_jobs $((i + 1))
+        [ "$(finished "$(ls -U "$M/jobs" | grep '^0' | tail -n 1)")" = succeeded ]
+    done
+    # In the order in which they were made, which is not that of their ids.
+    made=$(for job in $(ls -U "$M/jobs" | grep '^0'); do cut -c1-16 "$M/jobs/$job/created_at"; done)
+    echo "$made"
+    [ "$made" = "$(printf '%s\n' "${expected[@]}")" ]
+    stop
+}
+
 @test "what is not kept goes, archive and all" {
     schedule 'keep_count = 2'
     start
