@@ -61,7 +61,7 @@ trap 'exit 130' INT TERM
 kills=300 cuts=5 levels=20 soak=120 fuzz_seconds=15
 export KEEPFS_ENUMERATE="--faults 1050 --kills 320"
 if [ $long = yes ]; then
-    kills=3000 cuts=200 levels=101 soak=3600 fuzz_seconds=600
+    kills=3000 cuts=200 levels=101 soak=3600 fuzz_seconds=180
     KEEPFS_ENUMERATE=--long
 fi
 fuzzers=(config cron ctl envelope_v1 envelope_v2 manifest names seekable zone)
@@ -156,7 +156,7 @@ cases() { # NAME FILE...
     local name=$1 log=$logs/cases-$1-$BASHPID ok bad skip
     shift
     KEEPFS=$dir/$name/keepfs KEEPFS_KILLS=$kills \
-        timeout -k 60 7200 bats --formatter tap --print-output-on-failure "$@" >"$log" 2>&1
+        timeout -k 60 14400 bats --formatter tap --print-output-on-failure "$@" >"$log" 2>&1
     grep -vE '^ok [0-9]+ .*[^ ]$|^1\.\.' "$log"
     grep -E '^ok [0-9]+ .*# skip' "$log"
     skip=$(grep -cE '^ok [0-9]+ .*# skip' "$log")
@@ -209,6 +209,7 @@ lane_that_waits() {
     stage "cases, gcov" cases gcov "${sanitized[@]}" tests/cases/schedule.bats &
     KEEPFS_TREE='' stage "cases, as built for use" cases plain "${all[@]}" &
     wait
+    if [ $long = yes ]; then threaded=("${sanitized[@]}"); fi
     stage "cases, TSan" cases tsan "${threaded[@]}"
     stage "fault: every call fails, or is the last, once" cases plain tests/fault/enumerate.bats
     stage "fault: power cuts" harness plain tests/fault/powercut.py $cuts
@@ -217,12 +218,14 @@ lane_that_waits() {
 }
 
 lane_that_computes() {
+    if [ $long = yes ]; then stage "soak" harness plain tests/fault/soak.py $soak & fi
     stage "unit tests, gcov" units gcov
     stage "unit tests, ASan and UBSan" units asan --no-suite python
     stage "unit tests, TSan" units tsan --no-suite python
     stage "unit tests, valgrind" valgrind_units
-    stage "soak" harness plain tests/fault/soak.py $soak &
+    if [ $long = no ]; then stage "soak" harness plain tests/fault/soak.py $soak & fi
     stage "fuzz" fuzz_all
+    if [ $long = yes ]; then stage "fault: mutants" harness plain tests/fault/mutants/run.py; fi
     wait
 }
 
@@ -230,7 +233,6 @@ stage "build" build_all
 lane_that_waits &
 lane_that_computes &
 wait
-if [ $long = yes ]; then stage "fault: mutants" harness plain tests/fault/mutants/run.py; fi
 stage "coverage" harness gcov tests/coverage.py "$dir/gcov"
 
 read -r passed failed skipped < <(awk '{p += $1; f += $2; s += $3} END {print p, f, s}' "$counts")
