@@ -45,8 +45,20 @@ logs=$dir/logs
 rm -rf "$logs"
 mkdir -p "$logs"
 
+descendants() { # PID
+    local child
+    for child in $(pgrep -P "$1"); do
+        echo "$child"
+        descendants "$child"
+    done
+}
+
 finish() {
-    kill $(jobs -p) 2>/dev/null # lanes of a run that was ended
+    # Lanes of a run that was ended, and what they began.
+    local left
+    left=$(descendants $$)
+    if [ -n "$left" ]; then kill $left 2>/dev/null; fi
+    wait
     # A case cleans up after itself; what is still here would be a fault of the tests.
     local m
     while read -r m; do
