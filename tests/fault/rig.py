@@ -130,7 +130,9 @@ class Daemon:
         if self.process.poll() is not None:
             raise RuntimeError(f"keepfs ended with {self.process.returncode}: {self.last_words()}")
         try:
-            return os.path.exists(self.mount / "ctl")  # False for the mount of one that died
+            # The mount of one that died answers from the kernel's cache what is kept there; of
+            # this nothing is.
+            return os.path.exists(self.mount / "last_error")
         except OSError:
             return False
 
