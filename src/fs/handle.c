@@ -7,6 +7,14 @@
  * bytes both ways, so they are ignored and the handle keeps its own place. `lock` guards text,
  * place and written; it is not held while the service works.
  *
+ * Programs cut long output where their buffer ends, in the middle of a line: `ls stores > ctl` with
+ * many stores. Such a write is known by its length, a multiple of CUT_BLOCK, and by having lines
+ * before the one without a newline; that one is kept in `rest`, for the next write to go on with.
+ * If there is none, it is not known to be whole and is not run.
+ *
+ * bash writes each line by itself, whatever became of the one before. So a command that was refused
+ * stays in last_error as long as this open lasts.
+ *
  * Switches: who has written reads what was written; under `lock` as well.
  *
  * Objects: an archive whose sizes are not those of the catalog is refused at open, and one that
@@ -25,6 +33,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CUT_BLOCK 512 /* programs' buffers are multiples of it */
+
 struct handle {
     struct tree *tree;
     struct handle *prev, *next; /* in tree->handles, under tree->lock */
@@ -36,6 +46,8 @@ struct handle {
     struct buf text; /* what is read */
     size_t place;    /* ctl: up to where it was read */
     bool written;    /* ctl: text is the reply, not the grammar */
+    bool refused;    /* ctl: a line was */
+    struct buf rest; /* ctl: the beginning of a line */
     char job[ULID_LEN + 1];
     int fd; /* log; -1 before its first line */
     struct record record;
@@ -217,9 +229,23 @@ int handle_attr(struct tree *t, node_id node, struct node_attr *out)
     return result;
 }
 
+/* Nobody waits for an answer any more, but last_error is looked at. */
+static void drop_rest(struct handle *h)
+{
+    struct error err;
+
+    if (h->rest.len == 0)
+        return;
+    error_set(&err, ERR_INVALID,
+              "the last of many lines has no newline at its end and may be cut: write it again");
+    fail(h, &err, h->rest.data, h->rest.len);
+    buf_release(&h->rest);
+}
+
 void handle_close(struct handle *h)
 {
     unlink_handle(h);
+    drop_rest(h);
     service_close_object(&h->object);
     fd_close(&h->fd);
     buf_release(&h->text);
@@ -358,6 +384,26 @@ static void add_reply(struct handle *h, const struct run_request *request,
     pthread_mutex_unlock(&h->lock);
 }
 
+static int refuse_line(struct handle *h, const struct error *err, const char *line, size_t len)
+{
+    pthread_mutex_lock(&h->lock);
+    h->refused = true;
+    pthread_mutex_unlock(&h->lock);
+    return fail(h, err, line, len);
+}
+
+static void accept_line(struct handle *h, const struct run_request *request,
+                        const struct run_reply *reply)
+{
+    pthread_mutex_lock(&h->lock);
+    bool refused = h->refused;
+    pthread_mutex_unlock(&h->lock);
+    if (!refused)
+        last_errors_clear(h->tree->last_errors, h->uid);
+    if (h->readable)
+        add_reply(h, request, reply);
+}
+
 static int run_line(struct handle *h, const char *line, size_t len)
 {
     struct run_request request;
@@ -366,22 +412,43 @@ static int run_line(struct handle *h, const char *line, size_t len)
 
     if ((h->readable && prepare_reply(h, &err) != 0) ||
         run_request_parse(line, len, &request, &err) != 0)
-        return fail(h, &err, line, len);
+        return refuse_line(h, &err, line, len);
     snprintf(request.requested_by, sizeof request.requested_by, "uid:%u", (unsigned)h->uid);
     if (service_run(h->tree->service, &request, &reply, &err) != 0)
-        return fail(h, &err, line, len);
-    last_errors_clear(h->tree->last_errors, h->uid);
-    if (h->readable)
-        add_reply(h, &request, &reply);
+        return refuse_line(h, &err, line, len);
+    accept_line(h, &request, &reply);
     return 0;
 }
 
-static int write_ctl(struct handle *h, const char *data, size_t len, size_t *taken)
+/* All that is left of the data, if it is the beginning of a line. */
+static void keep_rest(struct handle *h, const char *line, size_t len)
+{
+    pthread_mutex_lock(&h->lock);
+    buf_truncate(&h->rest, 0);
+    buf_add(&h->rest, line, len);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void take_rest(struct handle *h, struct buf *out)
+{
+    pthread_mutex_lock(&h->lock);
+    *out = h->rest;
+    h->rest = (struct buf)BUF_INIT;
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* `cut`: the last line may go on in the next write. */
+static int run_lines(struct handle *h, const char *data, size_t len, bool cut, size_t *taken)
 {
     *taken = 0;
     while (*taken < len) {
         const char *line = data + *taken, *newline = memchr(line, '\n', len - *taken);
         size_t line_len = newline ? (size_t)(newline - line) : len - *taken;
+        if (!newline && cut && line_len <= LIMIT_CTL_LINE) {
+            keep_rest(h, line, line_len);
+            *taken = len;
+            return 0;
+        }
         if (!newline && *taken > 0 && len > LIMIT_CTL_LINE)
             return 0;
         int result = run_line(h, line, line_len);
@@ -390,6 +457,20 @@ static int write_ctl(struct handle *h, const char *data, size_t len, size_t *tak
         *taken += line_len + (newline ? 1 : 0);
     }
     return 0;
+}
+
+static int write_ctl(struct handle *h, const char *data, size_t len, size_t *taken)
+{
+    struct buf all;
+
+    take_rest(h, &all);
+    size_t rest = all.len, done;
+    buf_add(&all, data, len);
+    bool cut = len % CUT_BLOCK == 0 && (rest > 0 || memchr(data, '\n', len));
+    int result = run_lines(h, buf_text(&all), all.len, cut, &done);
+    buf_release(&all);
+    *taken = done > rest ? done - rest : 0;
+    return result;
 }
 
 /* ---- switches ---- */

@@ -39,7 +39,9 @@ int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_
 /*
  * Commands. Each line of `data` is one; the end of a write ends a line. *taken is less than `len`
  * if a later line failed: the caller writes the rest again and gets the errno then. A write longer
- * than a line may be is taken up to its last newline, since the kernel cuts long writes anywhere.
+ * than a line may be is taken up to its last newline, since the kernel cuts long writes anywhere;
+ * one as long as a program's buffer, whose last line of several has no newline, is taken whole, and
+ * that line is run when the next write has completed it.
  */
 int handle_write(struct handle *h, const char *data, size_t len, size_t *taken);
 void handle_close(struct handle *h);

@@ -105,6 +105,10 @@ int run_request_parse(const char *line, size_t len, struct run_request *out, str
     *out = (struct run_request){.attempt = 1};
     if (len > LIMIT_CTL_LINE)
         return invalid(err, E2BIG, LIMIT_CTL_LINE, "the line is longer than 1024 bytes");
+    if (len > 0 && line[len - 1] == '\r')
+        return invalid(err, EINVAL, len - 1,
+                       "a carriage return at the end of the line: write lines that end with a "
+                       "newline alone");
     for (size_t at = 0, end;; at = end) {
         while (at < len && is_blank(line[at]))
             at++;

@@ -184,6 +184,74 @@ static void a_long_write_is_taken_up_to_its_last_newline(void **state)
     handle_close(h);
 }
 
+/* `len` bytes: a line with a label, then the beginning of another one. */
+static const char *cut_lines(char *text, size_t len, const char *second)
+{
+    size_t first = (size_t)sprintf(text, "app/main label=x");
+
+    memset(text + first, ' ', len - first);
+    text[len - strlen(second) - 1] = '\n';
+    memcpy(text + len - strlen(second), second, strlen(second) + 1);
+    return text;
+}
+
+static void a_line_that_a_buffer_cut_goes_on_in_the_next_write(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+    char text[1025];
+
+    /* "app" alone would be two other jobs. */
+    assert_int_equal(put(h, cut_lines(text, 1024, "app")), 1024);
+    assert_int_equal(job_count(f), 1);
+    assert_int_equal(put(h, "/nas\nweb"), 8);
+    assert_int_equal(job_count(f), 3);
+    handle_close(h);
+    assert_last_error(f, ME, "ok\n");
+}
+
+static void what_completes_a_cut_line_may_be_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+    char text[513];
+
+    assert_int_equal(put(h, cut_lines(text, 512, "we")), 512);
+    assert_int_equal(put(h, "c\nweb\n"), -ENOENT);
+    assert_last_error(f, ME, "input wec\n");
+    /* The cut line has been answered. */
+    assert_int_equal(put(h, "web\n"), 4);
+    assert_int_equal(job_count(f), 2);
+    handle_close(h);
+}
+
+static void a_cut_line_may_go_on_for_long_but_not_for_ever(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+    char text[513], blanks[513];
+
+    memset(blanks, ' ', 512);
+    blanks[512] = '\0';
+    assert_int_equal(put(h, cut_lines(text, 512, "web")), 512);
+    assert_int_equal(put(h, blanks), 512);
+    assert_int_equal(put(h, blanks), -E2BIG);
+    assert_int_equal(job_count(f), 1);
+    handle_close(h);
+}
+
+static void the_rest_of_a_cut_line_that_never_comes_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+    char text[513];
+
+    assert_int_equal(put(h, cut_lines(text, 512, "web")), 512);
+    handle_close(h);
+    assert_int_equal(job_count(f), 1);
+    assert_last_error(f, ME, "errno EINVAL\npath ctl\ninput web\nmessage the last of many lines");
+}
+
 static void who_opened_is_who_asks_and_who_reads_the_error(void **state)
 {
     struct fixture *f = *state;
@@ -197,9 +265,26 @@ static void who_opened_is_who_asks_and_who_reads_the_error(void **state)
     assert_int_equal(put(h, "web\n"), -EBUSY);
     assert_last_error(f, 4242, "errno EBUSY\npath ctl\ninput web\nmessage ");
     assert_last_error(f, ME, "ok\n");
+    handle_close(h);
+    h = open_as(f, 4242, O_WRONLY, "ctl");
     assert_int_equal(put(h, "app\n"), 4);
     assert_last_error(f, 4242, "ok\n");
     handle_close(h);
+}
+
+/* bash writes the lines of one printf one by one. */
+static void what_was_refused_is_told_however_the_same_open_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+
+    assert_int_equal(put(h, "nosuch\n"), -ENOENT);
+    assert_int_equal(put(h, "web\n"), 4);
+    assert_last_error(f, ME, "input nosuch\n");
+    handle_close(h);
+    assert_last_error(f, ME, "input nosuch\n");
+    assert_int_equal(put_once(f, "app\n"), 4);
+    assert_last_error(f, ME, "ok\n");
 }
 
 /* A configuration whose replies are as long as they can be. */
@@ -422,7 +507,12 @@ int main(void)
         TREE_TEST(each_refusal_has_its_errno_and_starts_nothing),
         TREE_TEST(open_and_close_without_data_is_nothing),
         TREE_TEST(a_long_write_is_taken_up_to_its_last_newline),
+        TREE_TEST(a_line_that_a_buffer_cut_goes_on_in_the_next_write),
+        TREE_TEST(what_completes_a_cut_line_may_be_refused),
+        TREE_TEST(a_cut_line_may_go_on_for_long_but_not_for_ever),
+        TREE_TEST(the_rest_of_a_cut_line_that_never_comes_is_told),
         TREE_TEST(who_opened_is_who_asks_and_who_reads_the_error),
+        TREE_TEST(what_was_refused_is_told_however_the_same_open_goes_on),
         TREE_TEST(replies_that_nobody_reads_are_bounded_and_none_is_lost),
         TREE_TEST(one_cancels_and_nothing_else_does),
         TREE_TEST(cancel_of_a_finished_job_succeeds_and_changes_nothing),

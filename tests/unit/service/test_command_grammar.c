@@ -124,7 +124,6 @@ static void ids_have_their_alphabet(void **state)
     expect_refused(" app/Main", EINVAL, 6, "repo");
     expect_refused("\xc3\xa4pp", EINVAL, 1, "store");
     expect_refused("app\n", EINVAL, 1, "store");
-    expect_refused("app\r", EINVAL, 1, "store");
 }
 
 static void ids_have_at_most_64_bytes(void **state)
@@ -250,6 +249,15 @@ static void other_words_are_refused_where_they_stand(void **state)
     expect_refused("app key =k", EINVAL, 5, "unknown");
 }
 
+static void line_ends_of_other_systems_are_named(void **state)
+{
+    (void)state;
+    expect_refused("app\r", EINVAL, 4, "carriage return");
+    expect_refused("app label=x\r", EINVAL, 12, "carriage return");
+    expect_refused("\r", EINVAL, 1, "carriage return");
+    expect_refused("a\rb", EINVAL, 1, "store");
+}
+
 static void a_nul_byte_is_refused_where_it_stands(void **state)
 {
     (void)state;
@@ -336,6 +344,7 @@ int main(void)
         cmocka_unit_test(labels_are_text_of_one_line),
         cmocka_unit_test(a_label_has_at_most_256_bytes),
         cmocka_unit_test(other_words_are_refused_where_they_stand),
+        cmocka_unit_test(line_ends_of_other_systems_are_named),
         cmocka_unit_test(a_nul_byte_is_refused_where_it_stands),
         cmocka_unit_test(a_line_has_at_most_1024_bytes),
         cmocka_unit_test(every_refusal_explains_the_grammar),
