@@ -9,7 +9,8 @@ build=(gcc meson ninja-build pkg-config libc6-dev libfuse3-dev fuse3 libsqlite3-
     libyaml-dev libzstd-dev libarchive-dev libinih-dev libcmocka-dev sqlite3 zstd
     python3 python3-cryptography tzdata)
 test=(clang clang-format libclang-rt-14-dev bats python3 rsync tar acl attr libarchive-tools less zsh dash
-    coreutils util-linux procps strace file e2fsprogs mount patch gcovr valgrind faketime)
+    coreutils util-linux procps strace file e2fsprogs mount patch gcovr valgrind faketime ed vim-tiny
+    perl-base)
 
 want=("${build[@]}")
 if [ "${1:-build}" = test ]; then want+=("${test[@]}"); fi
