@@ -23,6 +23,7 @@ enum {
     LIMIT_QUEUE = 100000,         /* bound of max_queue: jobs pending */
     LIMIT_FUSE_WORKERS = 10,      /* threads that answer the mount */
     LIMIT_LAST_ERROR_UIDS = 256,  /* callers whose last error is kept; the oldest goes first */
+    LIMIT_RECENT_JOBS = 32,       /* copies of rows that the catalog keeps for a moment */
     LIMIT_STATS = 32,             /* figures of one job */
     LIMIT_PAYLOAD_ID = 1024,      /* one payload id */
     LIMIT_TREE_DEPTH = 4096,      /* nesting of a directory store: one descriptor per level */

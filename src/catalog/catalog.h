@@ -16,6 +16,10 @@
  * Errors: ERR_STATE_NO_SPACE (errnum ENOSPC) for a full disk, ERR_STATE_UNAVAILABLE (EIO or as it
  * was) for one that fails, ERR_NOT_FOUND (ENOENT) for a row that is not there.
  *
+ * Jobs that were read a moment ago are not read from SQLite again; every change by this process is
+ * seen at once all the same, one by another process, which nothing but a person's shell is, within
+ * 100 ms.
+ *
  * Times in rows are ms; row ids are AUTOINCREMENT and never reused, so that inodes are not either.
  * Threads: any function from any thread; who waits for the mutex is not overtaken again and again.
  * Callbacks are called with it held and must not call the catalog, but for those of which it is

@@ -422,6 +422,7 @@ struct catalog *catalog_open_look(const char *path, struct error *err)
 {
     struct catalog *c = catalog_new(path);
 
+    c->looks = true;
     if (connect_to_look(c, err) == 0 && schema_check(c, err) == 0 &&
         db_execute(c, pragmas, err) == 0 && schema_look(c, err) == 0 && prepare(c, err) == 0)
         return c;
@@ -476,6 +477,7 @@ void catalog_close(struct catalog *c)
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->turn);
     events_release(c);
+    recent_release(c);
     free(c->path);
     free(c);
 }

@@ -105,13 +105,23 @@ struct events {
     size_t count, room;
 };
 
+/* See recent.c. */
+struct recent_jobs {
+    struct job *jobs; /* LIMIT_RECENT_JOBS, or NULL */
+    size_t count, next;
+    int64_t changes; /* of this connection, when they were read */
+    time_ms since;   /* not before this were they read */
+};
+
 struct catalog {
     char *path;
+    bool looks;           /* beside a daemon: see catalog_open_look */
     pthread_mutex_t turn; /* held while one waits for `lock`: see db_hold */
     pthread_mutex_t lock; /* guards all below, and SQLite, which is opened without its own */
     sqlite3 *sqlite;
     sqlite3_stmt *statements[SQL_COUNT];
     struct events events;
+    struct recent_jobs recent;
 };
 
 /* ---- the mutex ---- */
@@ -179,6 +189,14 @@ void event_add(struct catalog *c, enum catalog_object object, sqlite3_stmt *s, c
 void events_send(struct catalog *c);
 void events_forget(struct catalog *c);
 void events_release(struct catalog *c);
+
+/* ---- recent.c, for jobs.c ---- */
+
+/* By ULID, or by row if that is NULL. False if it is not known to be what the catalog has now. */
+bool recent_find(struct catalog *c, int64_t row, const char *ulid, struct job *out);
+/* What was just read. */
+void recent_keep(struct catalog *c, const struct job *job);
+void recent_release(struct catalog *c);
 
 /* ---- jobs.c, for job_json.c ---- */
 

@@ -195,22 +195,30 @@ static int find_by_text(struct catalog *c, enum db_sql id, const char *text, str
 
 int job_read_at(struct catalog *c, int64_t row, struct job *out, struct error *err)
 {
-    DB_STATEMENT(s, c, SQL_JOB_AT);
+    if (recent_find(c, row, NULL, out))
+        return 0;
 
+    DB_STATEMENT(s, c, SQL_JOB_AT);
     db_bind_int(s, 1, row);
     int found = take_job(c, s, out, err);
     if (found == 0)
         return db_not_found(err, "that job is not there any more");
+    if (found == 1)
+        recent_keep(c, out);
     return found == 1 ? 0 : -1;
 }
 
 int catalog_job_get(struct catalog *c, const char *ulid, struct job *out, struct error *err)
 {
     DB_HOLD(c);
+    if (recent_find(c, 0, ulid, out))
+        return 0;
     int found = find_by_text(c, SQL_JOB_GET, ulid, out, err);
 
     if (found == 0)
         return db_not_found(err, "there is no job %s", ulid);
+    if (found == 1)
+        recent_keep(c, out);
     return found == 1 ? 0 : -1;
 }
 
