@@ -28,6 +28,7 @@ import time
 from lab import Mount
 
 MINIMAL = os.environ["MINIMAL_FS"]
+LIVE, FINAL = "01LIVE".ljust(26, "0"), "01FINAL".ljust(26, "0")  # as long as a job's name
 PROCESSES = (1, 4)
 IDLE = 10  # seconds
 BATCH = 20  # between two looks at the clock
@@ -97,8 +98,8 @@ def compare(what, call, ours, theirs, args):
 
 @contextlib.contextmanager
 def minimal(base):
-    mnt = os.path.join(base, "minimal/mnt")
-    os.makedirs(mnt)
+    mnt = os.path.join(tempfile.mkdtemp(prefix="keepfs-bench.", dir=base), "mnt")
+    os.mkdir(mnt)
     process = subprocess.Popen([MINIMAL, mnt])
     try:
         while not os.path.ismount(mnt):
@@ -144,13 +145,13 @@ def measure(base, args):
     with Mount(base, [("app", "sqlite", database)]) as mount, minimal(base) as (other, pid):
         done = mount.run("app")
         final = (f"{mount.mnt}/jobs/{done}/status", mount.pid)
-        theirs = (f"{other}/jobs/final/status", pid)
+        theirs = (f"{other}/jobs/{FINAL}/status", pid)
         time.sleep(2)  # until what was begun has ended
         idle(mount, IDLE)
         with running_job(mount, database) as job:
             compare("running job's status, open+read+close", open_read_close,
                     (f"{mount.mnt}/jobs/{job}/status", mount.pid),
-                    (f"{other}/jobs/live/status", pid), args)
+                    (f"{other}/jobs/{LIVE}/status", pid), args)
         compare("finished job's status, open+read+close", open_read_close, final, theirs, args)
         compare("finished job's status, stat", os.stat, final, theirs, args)
         compare("finished job's status, stat, beside a tmpfs", os.stat, final, (plain, 0), args)

@@ -3,8 +3,8 @@
  * minimal_fs.c - the least that a libfuse low-level file system can be: what files.py measures
  * keepfs against.
  *
- *   /jobs/live/status    volatile (timeouts 0), direct_io: like a running job's
- *   /jobs/final/status   final (an hour), kept in the page cache: like a finished job's
+ *   /jobs/01LIVE00.../status    volatile (timeouts 0), direct_io: like a running job's
+ *   /jobs/01FINAL0.../status    final (an hour), kept in the page cache: like a finished job's
  *
  * The loop, the options and the caching are those of keepfs; the text is a constant. It names the
  * inodes 1 to 6 and needs no lock.
@@ -30,8 +30,8 @@ static const struct {
 } nodes[] = {
     [ROOT] = {ROOT, ".", NULL, 3600},
     [JOBS] = {ROOT, "jobs", NULL, 3600},
-    [LIVE] = {JOBS, "live", NULL, 0},
-    [FINAL] = {JOBS, "final", NULL, 3600},
+    [LIVE] = {JOBS, "01LIVE00000000000000000000", NULL, 0},
+    [FINAL] = {JOBS, "01FINAL0000000000000000000", NULL, 3600},
     [LIVE_STATUS] = {LIVE, "status", "running\n", 0},
     [FINAL_STATUS] = {FINAL, "status", "succeeded\n", 3600},
 };
