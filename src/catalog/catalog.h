@@ -127,8 +127,20 @@ int catalog_job_by_key(struct catalog *c, const char *key, struct job *out, stru
 /* "idle", "pending" or "running": running if any job of the store is. */
 int catalog_store_activity(struct catalog *c, const char *store, enum job_state *state,
                            bool *active, struct error *err);
-/* The job as one JSON object with stable keys, with a newline at the end. What is empty is null;
- * `record` is null until the record can be found. */
+/*
+ * The job as one JSON object with a newline at the end: all that is known of it. What is empty is
+ * null. Keys, in this order; new ones are added at the end:
+ *
+ *   id kind store repo state requested_by label key
+ *   created_at started_at finished_at   RFC 3339, UTC, ms
+ *   progress                            0..100
+ *   stats                               an object of integers, the unit in the key
+ *   error error_code hint               why it failed or was interrupted
+ *   record                              its ULID, null until it can be found and when it is gone
+ *   attempt                             from 1
+ *   error_errno                         what the system said, such as "ENOSPC"
+ *   duration_ms                         from its start to its end
+ */
 int catalog_job_json(struct catalog *c, int64_t row, struct buf *out, struct error *err);
 
 /*
@@ -153,11 +165,20 @@ struct catalog_entry {
     const char *name; /* a ULID, key or id; valid during the call */
 };
 typedef bool (*catalog_list_fn)(void *ctx, const struct catalog_entry *e);
-enum catalog_list { LIST_JOBS, LIST_JOBS_ACTIVE, LIST_JOBS_KEYED, LIST_RECORDS };
+enum catalog_list {
+    LIST_JOBS,
+    LIST_JOBS_ACTIVE,
+    LIST_JOBS_KEYED,
+    LIST_RECORDS,
+    LIST_PINNED,        /* records */
+    LIST_RECORD_STORES, /* stores that have a good record, configured or not; rows of stores */
+};
 int catalog_list(struct catalog *c, enum catalog_list what, int64_t after, catalog_list_fn fn,
                  void *ctx, struct error *err);
 
 /* ---- records ---- */
+
+enum record_state { RECORD_GOOD, RECORD_MISSING, RECORD_DELETING };
 
 /* Inserts an adopted record, or brings one back that was missing. Nothing happens if it is there. A
  * new one is pinned if the record says so and no job here made it: what an archive of another
@@ -169,6 +190,46 @@ int catalog_record_at(struct catalog *c, int64_t row, struct record *out, struct
 /* The newest record of a store, or of one of its repos if `repo` is not NULL. */
 int catalog_record_latest(struct catalog *c, const char *store, const char *repo,
                           struct record *out, struct error *err);
+/* The newest record of a store that was made at `time` or before, of all, by (created_at, ulid).
+ * ERR_NOT_FOUND if there is none. */
+int catalog_record_not_later(struct catalog *c, const char *store, time_ms time, struct record *out,
+                             struct error *err);
+/*
+ * A good record as one JSON object with a newline at the end: what the catalog knows of it, from
+ * `r`, which may have left the catalog since. Keys, in this order; new ones are added at the end:
+ *
+ *   id store store_kind repo   texts
+ *   created_at                 RFC 3339, UTC, ms
+ *   size_bytes content_bytes   of payload.bin and of payload
+ *   sha256                     of payload.bin, hex
+ *   manifest_bytes payload_id_count payload_ids_bytes
+ *   pinned suspect reviewed    true or false
+ *   job                        its ULID, null if it is not known any more
+ *   state                      "good"; "deleting" once it is on its way out
+ *
+ * How it is encrypted and compressed is in its manifest alone.
+ */
+int catalog_record_json(struct catalog *c, const struct record *r, enum record_state state,
+                        struct buf *out, struct error *err);
+
+/* ---- listings of some: views.c ---- */
+
+/* As catalog_list: jobs of a store, its good records, the good records of a day (date.h, UTC). */
+int catalog_list_store_jobs(struct catalog *c, const char *store, int64_t after, catalog_list_fn fn,
+                            void *ctx, struct error *err);
+int catalog_list_store_records(struct catalog *c, const char *store, int64_t after,
+                               catalog_list_fn fn, void *ctx, struct error *err);
+int catalog_list_day_records(struct catalog *c, int64_t day, int64_t after, catalog_list_fn fn,
+                             void *ctx, struct error *err);
+/* A store that has a good record, by its row or its name; configured or not. ERR_NOT_FOUND for one
+ * that has none. `store` has room for LIMIT_ID and a NUL. */
+int catalog_record_store_at(struct catalog *c, int64_t row, char *store, struct error *err);
+int catalog_record_store_find(struct catalog *c, const char *store, int64_t *row,
+                              struct error *err);
+/* The first day not before `from` of which there is a good record; ERR_NOT_FOUND if there is none.
+ */
+int catalog_record_next_day(struct catalog *c, int64_t from, int64_t *day, struct error *err);
+
 /*
  * After a complete listing of a repo: records of it that are not among `ids` (ascending) are
  * marked missing. They keep their rows and are not listed or found until they are adopted again.
@@ -183,7 +244,6 @@ int catalog_record_lost(struct catalog *c, const char *store, const char *repo, 
                         char *ulid, struct error *err);
 
 /* A record's row whatever its state, for whoever compares rows with archives. */
-enum record_state { RECORD_GOOD, RECORD_MISSING, RECORD_DELETING };
 int catalog_record_find(struct catalog *c, const char *ulid, struct record *out,
                         enum record_state *state, struct error *err);
 /* The good records of a repo, by one statement. */

@@ -85,6 +85,17 @@ enum db_sql {
     SQL_TICK_GET,
     SQL_TICK_SET,
 
+    SQL_LIST_PINNED,
+    SQL_LIST_STORE_JOBS,
+    SQL_LIST_STORE_RECORDS,
+    SQL_LIST_DAY_RECORDS,
+    SQL_LIST_RECORD_STORES,
+    SQL_RECORD_STORE_AT,
+    SQL_RECORD_STORE_FIND,
+    SQL_RECORD_NEXT_DAY,
+    SQL_RECORD_NOT_LATER,
+    SQL_RECORD_JSON,
+
     SQL_COUNT
 };
 
@@ -94,7 +105,7 @@ struct db_text {
     const char *text;
 };
 extern const struct db_text job_sql[], job_json_sql[], prune_sql[], record_sql[],
-    record_change_sql[], store_sql[];
+    record_change_sql[], store_sql[], view_sql[], record_json_sql[];
 
 /* Those of the transaction under way. */
 struct events {
@@ -203,6 +214,23 @@ void recent_release(struct catalog *c);
 /* {"key":value,...} */
 void job_add_stats(struct buf *out, const struct stats *stats);
 int job_read_at(struct catalog *c, int64_t row, struct job *out, struct error *err);
+
+/* ---- jobs.c, for views.c ---- */
+
+/* The parameter ?3 of a listing; NULL instead of a pointer to one: it has none. */
+struct list_of {
+    const char *text; /* NULL: number */
+    int64_t number;
+};
+/* As catalog_list: ?1 is the row behind which it goes on, ?2 how many rows a step reads; the first
+ * two columns are row and name. */
+int db_list(struct catalog *c, enum db_sql id, const struct list_of *of, int64_t after,
+            catalog_list_fn fn, void *ctx, struct error *err);
+
+/* ---- job_json.c, for record_json.c ---- */
+
+/* Appends what is UTF-8 in a text, and U+FFFD for each byte that is not. */
+void json_add_utf8(struct buf *out, const char *text);
 
 /* ---- records.c, for jobs.c and record_changes.c ---- */
 

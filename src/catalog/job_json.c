@@ -9,12 +9,15 @@
 
 #include "util/clock.h"
 
+#include <string.h>
+
 const struct db_text job_json_sql[] = {
     {SQL_JOB_JSON,
      "SELECT json_object('id', ?1, 'kind', ?2, 'store', ?3, 'repo', ?4, 'state', ?5,"
      " 'requested_by', ?6, 'label', ?7, 'key', ?8, 'created_at', ?9, 'started_at', ?10,"
      " 'finished_at', ?11, 'progress', ?12, 'stats', json(?13), 'error', ?14, 'error_code', ?15,"
-     " 'hint', ?16, 'record', ?17, 'attempt', ?18)"},
+     " 'hint', ?16, 'record', ?17, 'attempt', ?18, 'error_errno', ?19,"
+     " 'duration_ms', ?20)"},
     {0, NULL},
 };
 
@@ -38,7 +41,7 @@ static size_t utf8_sequence(const unsigned char *s)
 }
 
 /* Labels come from a stranger and messages hold file names: neither has to be UTF-8, JSON has. */
-static void add_utf8(struct buf *out, const char *text)
+void json_add_utf8(struct buf *out, const char *text)
 {
     while (*text) {
         size_t n = utf8_sequence((const unsigned char *)text);
@@ -61,10 +64,16 @@ static const char *time_or_null(time_ms t, char text[TIME_TEXT_MAX])
     return t ? time_format(t, text) : NULL;
 }
 
+/* A clock that was set back makes none that is below zero. */
+static time_ms duration(const struct job *job)
+{
+    return job->finished_at > job->started_at ? job->finished_at - job->started_at : 0;
+}
+
 static void bind_json(sqlite3_stmt *s, const struct job *job, struct json_texts *t)
 {
-    add_utf8(&t->label, job->label);
-    add_utf8(&t->message, job->error.message);
+    json_add_utf8(&t->label, job->label);
+    json_add_utf8(&t->message, job->error.message);
     job_add_stats(&t->stats, &job->stats);
     db_bind_text(s, 1, job->ulid);
     db_bind_text(s, 2, job->kind);
@@ -84,6 +93,9 @@ static void bind_json(sqlite3_stmt *s, const struct job *job, struct json_texts 
     db_bind_word(s, 16, error_code_hint(job->error.code));
     db_bind_word(s, 17, job->record_row ? job->record : NULL);
     db_bind_int(s, 18, job->attempt);
+    db_bind_word(s, 19, job->error.errnum ? strerrorname_np(job->error.errnum) : NULL);
+    if (job->started_at && job->finished_at)
+        db_bind_int(s, 20, duration(job)); /* unbound is null */
 }
 
 static int add_json(struct catalog *c, const struct job *job, struct buf *out, struct error *err)

@@ -492,8 +492,8 @@ int catalog_jobs_interrupt(struct catalog *c, time_ms now, size_t *count, struct
 
 /* One step behind *after, which moves: 1 if there may be more, 0 at the end or when the callback
  * has enough, -1. */
-static int list_step(struct catalog *c, enum db_sql id, int64_t *after, catalog_list_fn fn,
-                     void *ctx, struct error *err)
+static int list_step(struct catalog *c, enum db_sql id, const struct list_of *of, int64_t *after,
+                     catalog_list_fn fn, void *ctx, struct error *err)
 {
     DB_HOLD(c);
     DB_STATEMENT(s, c, id);
@@ -501,6 +501,10 @@ static int list_step(struct catalog *c, enum db_sql id, int64_t *after, catalog_
 
     db_bind_int(s, 1, *after);
     db_bind_int(s, 2, LIST_STEP);
+    if (of && of->text)
+        db_bind_text(s, 3, of->text);
+    else if (of)
+        db_bind_int(s, 3, of->number);
     while ((more = db_row(c, s, err)) == 1) {
         struct catalog_entry e = {
             .row = sqlite3_column_int64(s, 0),
@@ -514,6 +518,17 @@ static int list_step(struct catalog *c, enum db_sql id, int64_t *after, catalog_
     return more < 0 ? -1 : count == LIST_STEP;
 }
 
+int db_list(struct catalog *c, enum db_sql id, const struct list_of *of, int64_t after,
+            catalog_list_fn fn, void *ctx, struct error *err)
+{
+    int more;
+
+    do
+        more = list_step(c, id, of, &after, fn, ctx, err);
+    while (more == 1);
+    return more;
+}
+
 int catalog_list(struct catalog *c, enum catalog_list what, int64_t after, catalog_list_fn fn,
                  void *ctx, struct error *err)
 {
@@ -522,11 +537,9 @@ int catalog_list(struct catalog *c, enum catalog_list what, int64_t after, catal
         [LIST_JOBS_ACTIVE] = SQL_LIST_JOBS_ACTIVE,
         [LIST_JOBS_KEYED] = SQL_LIST_JOBS_KEYED,
         [LIST_RECORDS] = SQL_LIST_RECORDS,
+        [LIST_PINNED] = SQL_LIST_PINNED,
+        [LIST_RECORD_STORES] = SQL_LIST_RECORD_STORES,
     };
-    int more;
 
-    do
-        more = list_step(c, statements[what], &after, fn, ctx, err);
-    while (more == 1);
-    return more;
+    return db_list(c, statements[what], NULL, after, fn, ctx, err);
 }

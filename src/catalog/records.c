@@ -67,6 +67,8 @@ const struct db_text record_sql[] = {
     {SQL_RECORD_GET, RECORD_SELECT "r.ulid = ?1"},
     {SQL_RECORD_AT, RECORD_SELECT "r.id = ?1"},
     {SQL_RECORD_LATEST_OF_STORE, RECORD_SELECT NEWEST("n.store = ?1")},
+    {SQL_RECORD_NOT_LATER,
+     RECORD_SELECT "r.id = " NEWEST_OF("n.store = ?1 AND n.created_at <= ?2")},
     {SQL_RECORD_LOST, "SELECT ulid FROM records WHERE store = ?1 AND repo = ?2"
                       " AND state = 'missing' AND created_at > ?3 LIMIT 1"},
     {SQL_RECORD_LATEST_OF_REPO, RECORD_SELECT NEWEST("n.store = ?1 AND n.repo = ?2")},
@@ -271,6 +273,20 @@ int catalog_record_latest(struct catalog *c, const char *store, const char *repo
     if (found == 0)
         return db_not_found(err, "there is no record of %s%s%s yet", store, repo ? "/" : "",
                             repo ? repo : "");
+    return found == 1 ? 0 : -1;
+}
+
+int catalog_record_not_later(struct catalog *c, const char *store, time_ms time, struct record *out,
+                             struct error *err)
+{
+    DB_HOLD(c);
+    DB_STATEMENT(s, c, SQL_RECORD_NOT_LATER);
+
+    db_bind_text(s, 1, store);
+    db_bind_int(s, 2, time);
+    int found = take_record(c, s, out, err);
+    if (found == 0)
+        return db_not_found(err, "there is no record of %s that old", store);
     return found == 1 ? 0 : -1;
 }
 

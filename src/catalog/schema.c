@@ -18,10 +18,14 @@
  *
  * ticks.handled is the last tick of a repo's schedule that led to a job, or was skipped knowingly.
  *
+ * records.day counts days from 1970-01-01, UTC (util/date.h); it is made of created_at, whose lowest
+ * value, the first day of the year 0, is what is added before the division and taken off again, so
+ * that it rounds down.
+ *
  * Every index is there for a statement that has to be a search with a million jobs; the partial
  * ones stay as small as what is pending, keyed or good. jobs_finished gives pruning the oldest, and
- * jobs_succeeded, whose last column is the row, the newest success that it has to keep. Progress of
- * running jobs changes often and is worth nothing after a crash: a TEMP table, in memory.
+ * jobs_succeeded, whose last column is the row, the newest success that it has to keep. Rows of
+ * equal keys are in the order of their ids, which an index need not name. Progress of running jobs changes often and is worth nothing after a crash: a TEMP table, in memory.
  */
 #include "catalog/db.h"
 
@@ -113,6 +117,13 @@ static const char *const versions[] = {
     "  repo INTEGER PRIMARY KEY REFERENCES repos (id),"
     "  handled INTEGER NOT NULL"
     ") STRICT;",
+
+    "ALTER TABLE records ADD COLUMN day INTEGER GENERATED ALWAYS AS"
+    "  ((created_at + 62167219200000) / 86400000 - 719528) VIRTUAL;"
+    "CREATE INDEX records_of_day ON records (day) WHERE state = 'good';"
+    "CREATE INDEX records_in_store ON records (store) WHERE state = 'good';"
+    "CREATE INDEX records_pinned ON records (id) WHERE pinned = 1 AND state = 'good';"
+    "CREATE INDEX jobs_of_store ON jobs (store);",
 };
 
 #define VERSION ((int)(sizeof versions / sizeof versions[0]))

@@ -181,6 +181,16 @@ static int record_job(struct subject *s, struct buf *out)
     return 0;
 }
 
+static int record_json(struct subject *s, struct buf *out)
+{
+    enum record_state state = s->leaving ? RECORD_DELETING : RECORD_GOOD;
+    struct error err;
+
+    return catalog_record_json(service_catalog(s->tree->service), &s->record, state, out, &err) == 0
+               ? 0
+               : tree_errno(&err);
+}
+
 static uint64_t manifest_size(const struct subject *s)
 {
     return s->record.manifest_bytes;
@@ -404,6 +414,11 @@ static const struct file files[] = {
     SWITCH(NODE_RECORD, "review", 0220, NULL, turn_review,
            "write 1 to confirm that the record is as it should be, and nothing else"),
     LINK(NODE_RECORD, "job", CACHE_NEVER, record_has_job, record_job),
+    TEXT(NODE_RECORD, "record.json", 0444, CACHE_NEVER, record_json),
+
+    DIRECTORY(NODE_RECORDS, "by-store", NODE_BY_STORE),
+    DIRECTORY(NODE_RECORDS, "by-date", NODE_BY_DATE),
+    DIRECTORY(NODE_RECORDS, "pinned", NODE_PINNED),
 
     TEXT(NODE_STORE, "kind", 0444, CACHE_SUBJECT, store_kind),
     TEXT(NODE_STORE, "state", 0444, CACHE_NEVER, store_state),
@@ -426,6 +441,9 @@ static const struct file files[] = {
      .time = store_last_time,
      .render = store_latest},
     DIRECTORY(NODE_STORE, "repos", NODE_STORE_REPOS),
+    DIRECTORY(NODE_STORE, "jobs", NODE_STORE_JOBS),
+    DIRECTORY(NODE_STORE, "records", NODE_STORE_RECORDS),
+    DIRECTORY(NODE_STORE, "at", NODE_STORE_AT),
 
     REPO_TEXT("kind", repo_kind),
     REPO_TEXT("location", repo_location),

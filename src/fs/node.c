@@ -12,6 +12,7 @@
 #include "fs/files.h"
 #include "fs/handle.h"
 #include "fs/removal.h"
+#include "fs/views.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -191,13 +192,16 @@ int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out)
         return load_record(t, node_row(node), out);
     case NODE_STORE:
     case NODE_STORE_REPOS:
+    case NODE_STORE_JOBS:
+    case NODE_STORE_RECORDS:
+    case NODE_STORE_AT:
         return load_store(t, node_row(node), out);
     case NODE_REPO:
         return load_repo(t, node_row(node), out);
     case NODE_KINDS:
         return ENOENT;
     default:
-        return 0;
+        return view_load(out);
     }
 }
 
@@ -212,10 +216,13 @@ bool subject_final(const struct subject *s)
     case NODE_KEYED: /* goes with its job, and nobody tells the kernel */
     case NODE_STORE:
     case NODE_STORE_REPOS:
+    case NODE_STORE_JOBS:
+    case NODE_STORE_RECORDS:
+    case NODE_STORE_AT:
     case NODE_REPO:
         return false;
     default:
-        return true;
+        return view_final(s->kind);
     }
 }
 
@@ -225,12 +232,13 @@ time_ms subject_time(const struct subject *s)
     case NODE_JOB:
     case NODE_ACTIVE:
     case NODE_KEYED:
+    case NODE_STORE_JOB_LINK:
         if (s->job.finished_at)
             return s->job.finished_at;
         return s->job.started_at ? s->job.started_at : s->job.created_at;
     case NODE_RECORD:
         return s->record.created_at;
     default:
-        return s->tree->mounted_at;
+        return view_is_link(s->kind) ? s->record.created_at : s->tree->mounted_at;
     }
 }

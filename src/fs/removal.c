@@ -198,7 +198,7 @@ int tree_rmdir(struct tree *t, node_id parent, const char *name, uid_t uid)
     if (node_kind_of(parent) != NODE_RECORDS || node_file(parent) != NODE_FILE_NONE)
         return EPERM;
     if (!ulid_valid(name))
-        return ENOENT;
+        return file_find(NODE_RECORDS, name) ? EPERM : ENOENT;
     if (leaving_remove(t, name))
         return 0;
     /* Deleting again would succeed. */

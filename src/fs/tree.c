@@ -14,6 +14,7 @@
 
 #include "fs/files.h"
 #include "fs/removal.h"
+#include "fs/views.h"
 #include "util/ulid.h"
 
 #include <errno.h>
@@ -21,7 +22,6 @@
 
 #define COOKIE_DOT    1
 #define COOKIE_DOTDOT 2
-#define COOKIE_ROWS   256
 #define PAYLOAD_BLOCK (128 * 1024)
 #define OTHER_BLOCK   4096
 
@@ -191,12 +191,15 @@ int tree_file_attr(const struct file *f, struct subject *s, struct node_attr *ou
 
 static bool is_link(enum node_kind kind)
 {
-    return kind == NODE_ACTIVE || kind == NODE_KEYED;
+    return kind == NODE_ACTIVE || kind == NODE_KEYED || view_is_link(kind);
 }
 
 static void link_target(const struct subject *s, struct buf *out)
 {
-    buf_addf(out, "../%s", s->job.ulid);
+    if (view_is_link(s->kind))
+        view_target(s, out);
+    else
+        buf_addf(out, "../%s", s->job.ulid);
 }
 
 static mode_t subject_mode(const struct subject *s)
@@ -209,10 +212,13 @@ static mode_t subject_mode(const struct subject *s)
 
 static void subject_attr(const struct subject *s, struct node_attr *out)
 {
-    size_t size = is_link(s->kind) ? strlen("../") + strlen(s->job.ulid) : 0;
+    struct buf target = BUF_INIT;
 
+    if (is_link(s->kind))
+        link_target(s, &target);
     out->final = subject_final(s);
-    fill_attr(s->tree, s->node, subject_mode(s), size, subject_time(s), out);
+    fill_attr(s->tree, s->node, subject_mode(s), target.len, subject_time(s), out);
+    buf_release(&target);
 }
 
 int tree_attr(struct tree *t, node_id node, uid_t uid, struct node_attr *out)
@@ -301,7 +307,7 @@ static int find_id(const struct subject *dir, const char *name, node_id *out)
     case NODE_STORE_REPOS:
         return tree_repo_node(dir->tree, dir->store, name, out);
     default:
-        return ENOENT;
+        return view_find(dir, name, out);
     }
 }
 
@@ -361,7 +367,7 @@ static node_id parent_node(const struct subject *s)
             return node_make(NODE_STORE_REPOS, node_row(node), NODE_FILE_NONE);
         return NODE_ROOT_ID;
     default:
-        return NODE_ROOT_ID;
+        return view_parent(s);
     }
 }
 
@@ -467,7 +473,7 @@ static int list_ids(struct listing *l, uint64_t cookie)
     case NODE_STORE_REPOS:
         return list_repos(l, cookie);
     default:
-        return 0;
+        return view_list(l->dir, cookie, l->fn, l->ctx);
     }
 }
 

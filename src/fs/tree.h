@@ -13,6 +13,7 @@
  *   /records/ULID/         NODE_RECORD     row
  *   /stores/ID/            NODE_STORE      row
  *   /stores/ID/repos/R/    NODE_REPO       row
+ *   views of jobs and records: views.h
  *
  * Caching: what is `final` will never change while it lives (an hour's timeout): jobs that are
  * terminal, records, and the fixed names. All else may be stale at once (timeout 0), so also stores
@@ -43,13 +44,29 @@ enum node_kind {
     NODE_JOBS_KEYED,
     NODE_RECORDS,
     NODE_STORES,
-    NODE_STORE_REPOS, /* row: the store's */
+    NODE_BY_STORE, /* these and whatever else is a view: views.h */
+    NODE_BY_DATE,
+    NODE_PINNED,
+    NODE_STORE_REPOS, /* row: the store's; of the next three, too */
+    NODE_STORE_JOBS,
+    NODE_STORE_RECORDS,
+    NODE_STORE_AT,
     NODE_JOB,
     NODE_ACTIVE,
     NODE_KEYED,
     NODE_RECORD,
     NODE_STORE,
     NODE_REPO,
+    NODE_RECORD_STORE, /* row: the store's */
+    NODE_YEAR,         /* row: a date; of the next two, too */
+    NODE_MONTH,
+    NODE_DAY,
+    NODE_STORE_JOB_LINK, /* row: the job's */
+    NODE_BY_STORE_LINK,  /* row: the record's; of the next four, too */
+    NODE_BY_DATE_LINK,
+    NODE_PINNED_LINK,
+    NODE_STORE_RECORD_LINK,
+    NODE_AT_LINK,
     NODE_KINDS
 };
 
@@ -90,11 +107,12 @@ struct subject {
     enum node_kind kind;
     uid_t uid;                 /* the caller's: last_error differs by it */
     struct config *config;     /* in force when it was loaded; held, since store and repo are its */
-    struct job job;            /* NODE_JOB, NODE_ACTIVE, NODE_KEYED */
-    struct record record;      /* NODE_RECORD */
+    struct job job;            /* NODE_JOB, NODE_ACTIVE, NODE_KEYED, NODE_STORE_JOB_LINK */
+    struct record record;      /* NODE_RECORD and links to one */
     bool leaving;              /* NODE_RECORD: deleted, while a client removes what it had listed */
-    const struct store *store; /* NODE_STORE, NODE_STORE_REPOS, NODE_REPO */
+    const struct store *store; /* NODE_STORE, NODE_STORE_REPOS and its like, NODE_REPO */
     const struct repo *repo;   /* NODE_REPO */
+    char store_id[LIMIT_ID + 1]; /* NODE_RECORD_STORE, which need not be configured */
 };
 
 /* A subject that gives up what it holds at the end of the scope, whether it was loaded or not. */
@@ -130,6 +148,8 @@ int tree_readlink(struct tree *t, node_id node, struct buf *out);
 typedef bool (*tree_entry_fn)(void *ctx, const char *name, node_id node, mode_t mode,
                               uint64_t cookie);
 int tree_list(struct tree *t, node_id dir, uint64_t cookie, tree_entry_fn fn, void *ctx);
+/* The cookie of what has a row is the row times this; those of other names are below it. */
+#define COOKIE_ROWS 256
 
 /* The attributes of a file in the directory of `s`. */
 struct file;

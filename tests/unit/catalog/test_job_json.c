@@ -23,7 +23,7 @@ static void json_of_a_success_has_all_keys_in_order(void **state)
         "\"created_at\":\"2026-11-21T06:30:28.123Z\",\"started_at\":\"2026-11-21T06:30:28.124Z\","
         "\"finished_at\":\"2026-11-21T06:30:28.125Z\",\"progress\":100,"
         "\"stats\":{\"content_bytes\":7},\"error\":null,\"error_code\":null,\"hint\":null,"
-        "\"record\":\"%s\",\"attempt\":1}\n",
+        "\"record\":\"%s\",\"attempt\":1,\"error_errno\":null,\"duration_ms\":1}\n",
         job.ulid, job.record);
 
     assert_string_equal(json, expected);
@@ -36,7 +36,8 @@ static void json_of_a_failure_has_error_code_and_hint(void **state)
     __attribute__((cleanup(free_charp))) char *json = json_of(f, &job);
     __attribute__((cleanup(free_charp))) char *expected = xasprintf(
         "\"error\":\"the reason of source_unavailable\",\"error_code\":\"source_unavailable\","
-        "\"hint\":\"%s\",\"record\":null,\"attempt\":1}\n",
+        "\"hint\":\"%s\",\"record\":null,\"attempt\":1,\"error_errno\":\"EIO\",\"duration_ms\":1}"
+        "\n",
         error_code_hint(ERR_SOURCE_UNAVAILABLE));
 
     assert_non_null(strstr(json, expected));
@@ -50,6 +51,18 @@ static void json_of_a_pending_job_has_nulls(void **state)
 
     assert_non_null(strstr(json, "\"started_at\":null,\"finished_at\":null,\"progress\":0,"
                                  "\"stats\":{},\"error\":null,"));
+    assert_non_null(strstr(json, "\"error_errno\":null,\"duration_ms\":null}\n"));
+}
+
+static void duration_is_not_below_zero_when_the_clock_was_set_back(void **state)
+{
+    struct fixture *f = *state;
+    struct job job = job_in(f, JOB_RUNNING);
+    struct error e = why(ERR_INTERNAL, 0);
+
+    OK(catalog_job_fail(f->c, job.ulid, JOB_FAILED, &e, &(struct stats){0}, NOW - 5000, &f->err));
+    __attribute__((cleanup(free_charp))) char *json = json_of(f, &job);
+    assert_non_null(strstr(json, "\"error_errno\":null,\"duration_ms\":0}\n"));
 }
 
 static void json_of_a_running_job_has_its_progress(void **state)
@@ -114,6 +127,7 @@ int main(void)
         TEST(json_of_a_failure_has_error_code_and_hint),
         TEST(json_of_a_pending_job_has_nulls),
         TEST(json_of_a_running_job_has_its_progress),
+        TEST(duration_is_not_below_zero_when_the_clock_was_set_back),
         TEST(json_escapes_and_is_utf8_whatever_the_label),
         TEST(large_figures_keep_their_digits_in_json),
         TEST(figures_that_are_no_figures_are_left_out),

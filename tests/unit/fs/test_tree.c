@@ -141,7 +141,9 @@ static size_t check_dir(struct fixture *f, const char *path, node_id dir, node_i
         assert_int_equal(a.st.st_gid, getegid());
         if (S_ISDIR(a.st.st_mode)) {
             snprintf(child, sizeof child, "%s/%s", path, e.list[i].name);
-            bool removable = strncmp(child, "/records", strlen("/records")) == 0;
+            bool removable = strncmp(child, "/records", strlen("/records")) == 0 &&
+                             strncmp(child, "/records/by-", strlen("/records/by-")) != 0 &&
+                             strcmp(child, "/records/pinned") != 0;
             assert_int_equal(a.st.st_mode & 07777, removable ? 0775 : 0555);
             assert_int_equal(a.st.st_nlink, 2);
             total += check_dir(f, child, a.node, dir);
@@ -250,6 +252,11 @@ static void names_that_are_not_there_are_enoent(void **state)
                                         "stores/app/repos/main/nothing",
                                         "stores/app/last_success",
                                         "stores/app/latest",
+                                        "stores/app/jobs/nothing",
+                                        "stores/app/records/nothing",
+                                        "records/by-store/app",
+                                        "records/by-date/2027",
+                                        "records/pinned/01ARZ3NDEKTSV4RRFFQ69G5FAV",
                                         "status",
                                         "jobs/status"};
     struct node_attr a;
