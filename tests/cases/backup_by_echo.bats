@@ -155,7 +155,7 @@ EOF
     [ "$(write_errno "$M/ctl" $'app key=deploy-17\n')" = EEXIST ]
     [ "$(readlink "$M/jobs/by-key/deploy-17")" = "../$JOB" ]
     grep -q "$JOB" "$M/last_error"
-    [ "$(ls "$M/records" | wc -l)" = 1 ]
+    [ "$(ulids "$M/records" | wc -l)" = 1 ]
 }
 
 @test "a directory store's payload is a tar of it" {

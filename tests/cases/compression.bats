@@ -66,7 +66,7 @@ stat_of() { # KEY
         backup app
         cp -r "$T/repo/$RECORD" "$T/$level"
     done
-    for record in "$M"/records/*; do cmp "$T/src/app.db" "$record/payload"; done
+    for record in "$M"/records/0*; do cmp "$T/src/app.db" "$record/payload"; done
     cmp "$T/src/app.db" "$T/none/payload.bin"
     [ "$(grep -A1 '^compression:' "$T/none/manifest.yaml" | xargs)" = 'compression: algorithm: none' ]
     for level in -7 19; do

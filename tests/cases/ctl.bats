@@ -221,7 +221,7 @@ EOF
     release_db
     [ "$(finished "$(readlink "$M/jobs/latest")")" = succeeded ]
     await all_idle
-    [ "$(ls "$M/records" | wc -l)" = 2 ]
+    [ "$(ulids "$M/records" | wc -l)" = 2 ]
     # One job ran, with one log; a thread or descriptor a client would show here.
     [ "$(ls "/proc/$DAEMON/fd" | wc -l)" -le "$fds" ]
     [ "$(ls "/proc/$DAEMON/task" | wc -l)" -le 16 ]

@@ -220,6 +220,12 @@ backup_fails() { # LINE CODE
     [ ! -e "$M/jobs/$JOB/record" ]
 }
 
+# What a directory has besides names that are always there.
+ulids() { # DIRECTORY
+    ls "$1" >/dev/null
+    ls "$1" | grep -xE '[0-9A-HJKMNP-TV-Z]{26}' || true
+}
+
 # Holds a SQLite database in an exclusive transaction, so that its backup waits; sets HOLDER.
 # The holder says when it has the lock, and lets go when its input is closed (release).
 hold_db() { # FILE
@@ -317,7 +323,7 @@ assert_clean() { # REPO...
         [ -z "$(find "$repo" -maxdepth 1 -name '*.tmp' -print)" ]
     done
     [ -z "$(ls -A "$STATE/staging")" ]
-    listed=$(ls "$M/records" | sort)
+    listed=$(ulids "$M/records" | sort)
     stored=$(find "$@" -mindepth 2 -maxdepth 2 -name manifest.yaml -printf '%h\n' | xargs -rn1 basename | sort)
     [ "$listed" = "$stored" ] || {
         diff <(echo "$listed") <(echo "$stored") >&2

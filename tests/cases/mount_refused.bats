@@ -24,7 +24,7 @@ not_mounted() { assert_no_match " $M fuse.keepfs " /proc/mounts; }
     DAEMON=$(daemon_pid)
     [ "$(grep -c " $M fuse.keepfs " /proc/mounts)" = 1 ]
     [ "$(cat "$STATE/lock")" = "pid $DAEMON on $M" ]
-    [ "$(ls "$M/records")" = "$RECORD" ]
+    [ "$(ulids "$M/records")" = "$RECORD" ]
 }
 
 @test "what lies inside a dead mount is no mount point" {
@@ -93,7 +93,7 @@ not_mounted() { assert_no_match " $M fuse.keepfs " /proc/mounts; }
         [ $tries -lt 20 ] || skip "the machine is too slow for it"
     done
     start
-    [ "$(ls "$M/records")" = "$RECORD" ]
+    [ "$(ulids "$M/records")" = "$RECORD" ]
 }
 
 # Did it get so far that the mount answered?

@@ -9,7 +9,7 @@ case_setup() {
     start
 }
 
-records() { ls "$M/records"; }
+records() { ulids "$M/records"; }
 count_records() { records | wc -l; }
 archives() { find "$T/repo" -mindepth 1 -maxdepth 1 -name '0*' -printf '%f\n'; }
 archive_gone() { [ ! -e "$T/repo/$1" ]; }
@@ -63,10 +63,10 @@ reload_with() { # LINE OF THE REPO...
     [ "$(cat "$M/stores/app/last_success")" = "$stays" ]
 }
 
-@test "rm -r records/* deletes all of them, and a restart brings none back" {
+@test "rm -r records/0* deletes all of them, and a restart brings none back" {
     for _ in 1 2 3 4 5 6; do backup app; done
     look_at "$RECORD"
-    rm -r "$M"/records/*
+    rm -r "$M"/records/0*
     [ "$(count_records)" = 0 ]
     [ ! -e "$M/stores/app/last_success" ]
     stop

@@ -38,7 +38,7 @@ plant() { # ARCHIVE ULID
     for _ in 1 2; do
         start 2>"$T/start.log"
         grep -q 'archive 01ARZ3NDEKTSV4RRFFQ69G5FAV is not adopted: .*not encrypted' "$T/start.log"
-        [ "$(ls "$M/records")" = "$RECORD" ]
+        [ "$(ulids "$M/records")" = "$RECORD" ]
         [ "$(cat "$M/stores/app/last_success")" = "$RECORD" ]
         [ -f "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAV/payload.bin" ]
         stop
@@ -144,7 +144,7 @@ plant() { # ARCHIVE ULID
     sed -i -e 's/\[store app\]/[store other]/' -e 's,\[repo app/,[repo other/,' "$CONFIG"
     start 2>"$T/start.log"
     grep -q "archive $RECORD is not adopted: .*store app" "$T/start.log"
-    [ -z "$(ls "$M/records")" ]
+    [ -z "$(ulids "$M/records")" ]
 }
 
 @test "min_envelope above what the repo writes is refused with its line" {

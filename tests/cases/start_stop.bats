@@ -93,7 +93,7 @@ load lib
     start
     for _ in 1 2 3; do backup app; done
     tell() {
-        for r in "$M"/records/*; do
+        for r in "$M"/records/0*; do
             echo "$(basename "$r") $(cat "$r"/{size_bytes,content_bytes,sha256,created_at,store,repo,store_kind} | xargs)"
         done
     }
@@ -123,7 +123,7 @@ load lib
     [ ! -e "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAV.tmp" ]
     [ ! -e "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAW" ]
     [ -d "$T/repo/01ARZ3NDEKTSV4RRFFQ69G5FAX" ]
-    [ "$(ls "$M/records")" = "$RECORD" ]
+    [ "$(ulids "$M/records")" = "$RECORD" ]
 }
 
 @test "in the foreground it logs to stderr" {
@@ -208,7 +208,7 @@ load lib
     [[ $output == *"$STATE/catalog.sqlite"* ]]
     rm "$STATE/catalog.sqlite"
     start
-    [ "$(ls "$M/records")" = "$RECORD" ]
+    [ "$(ulids "$M/records")" = "$RECORD" ]
 }
 
 @test "mount -t keepfs CONFIG DIR, as from fstab" {

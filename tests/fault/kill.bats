@@ -66,7 +66,7 @@ EOF
     kill -STOP "${CHILDREN[-1]}"
     await all_idle
     check_all
-    echo "# $KILLS kills, $(ls "$M/records" | wc -l) records, $(find "$M/jobs" -name status -path '*/jobs/0*' -exec cat {} + | grep -cx interrupted) jobs interrupted" >&3
+    echo "# $KILLS kills, $(ulids "$M/records" | wc -l) records, $(find "$M/jobs" -name status -path '*/jobs/0*' -exec cat {} + | grep -cx interrupted) jobs interrupted" >&3
 }
 
 # With the load held: whatever a kill left is put right.
@@ -76,7 +76,7 @@ check_all() {
     assert_clean "$T/repo/app" "$T/repo/docs"
     [ -z "$(find "$M/jobs" -name status -exec cat {} + | grep -vx -e succeeded -e failed -e interrupted)" ]
     local r
-    for r in $(ls "$M/records" | tail -n 12); do
+    for r in $(ulids "$M/records" | tail -n 12); do
         [ "$(sha256sum <"$M/records/$r/payload.bin" | cut -d' ' -f1)" = "$(cat "$M/records/$r/sha256")" ]
         # Its source does not change: every record decodes to the same.
         [ "$(cat "$M/records/$r/store")" != app ] || cmp "$T/src/app.db" "$M/records/$r/payload"

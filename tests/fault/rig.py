@@ -205,7 +205,7 @@ class Daemon:
     # ---- records ----
 
     def records(self):
-        return sorted(os.listdir(self.mount / "records"))
+        return sorted(n for n in os.listdir(self.mount / "records") if n[0].isdigit())
 
     def jobs(self):
         """Every job's state."""
