@@ -2,7 +2,7 @@
 /*
  * config.h - the configuration: INI by inih, checked whole before anything starts.
  *
- *   [keepfs]            state, max_jobs, max_queue
+ *   [keepfs]            state, max_jobs, control_group, ...
  *   [defaults]          any key of a store or repo but `kind` and places; a section's own wins
  *   [store ID]          kind, and the keys of that source kind
  *   [repo STORE/NAME]   kind, the archive's policy, and the keys of that destination kind
@@ -14,8 +14,9 @@
  *
  * Every fault gives one line "FILE:LINE: what is wrong; what is allowed", all of them, in order of
  * line: unknown sections and keys, bad values, duplicate ids and keys, missing keys, a store
- * without a repo, a repo of an unknown store, two repos on one place (symlinks resolved), and any
- * overlap of mount point, state, sources and repos. Above ten thousand they are only counted.
+ * without a repo, a repo of an unknown store, a group that the system does not have, two repos on
+ * one place (symlinks resolved), and any overlap of mount point, state, sources and repos. Above
+ * ten thousand they are only counted.
  *
  * Threads: immutable once loaded.
  */
@@ -35,7 +36,8 @@ struct config {
     struct store **stores;    /* in the order of the file */
     struct store **by_id;     /* the same, sorted; NULL: made by hand, and short */
     size_t store_count;
-    atomic_uint others; /* that hold it besides the first */
+    struct group_id control_group, read_group; /* as the system had them when it was loaded */
+    atomic_uint others;                        /* that hold it besides the first */
 };
 
 /* The keys of [keepfs], of every store and of every repo. */
@@ -58,6 +60,10 @@ bool stores_conflict(const struct config *ca, const struct store *a, const struc
                      const struct store *b);
 /* NULL if the store has no such repo. */
 struct repo *store_repo(const struct store *s, const char *id);
+
+/* Is any group named, so that others than the owner may reach the mount? */
+bool config_shared(const struct config *c);
+bool group_same(struct group_id a, struct group_id b);
 
 /* Thousandths of a ratio as suspect_ratio takes it: "0.2" is 200; -1 for a text that is none. */
 int config_permille(const char *text);

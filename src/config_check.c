@@ -334,6 +334,7 @@ static struct store *make_store(const struct section *section, const struct sect
     s->settings.rows[1] = s->kind->settings;
     s->settings.rows[2] = config_store_settings;
     take_section(&s->settings, section, defaults, f);
+    config_take_group(&s->settings, "run_group", &s->run_group, f);
     if (!settings_row(&s->settings, "path"))
         return s;
     const char *path = settings_text(&s->settings, "path");
@@ -465,6 +466,8 @@ static void take_keepfs(struct config *c, struct draft *d)
             take_section(&c->settings, d->sections[i], NULL, &d->faults);
             said |= section_pair(d->sections[i], "state") != NULL;
         }
+    config_take_group(&c->settings, "control_group", &c->control_group, &d->faults);
+    config_take_group(&c->settings, "read_group", &c->read_group, &d->faults);
     /* A bad value has been reported; the default is not what was meant. */
     if (!said || settings_text(&c->settings, "state"))
         find_state(c, &d->faults);

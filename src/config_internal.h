@@ -4,10 +4,11 @@
  *
  *   1. config.c reads the file into a draft: sections of raw pairs, each with its line.
  *   2. config_check.c makes stores and repos of it (config_interpret).
+ *      Groups are looked up by config_groups.c.
  *   3. config_overlap.c compares their places and forms the groups (config_overlaps).
  *
  * Each step adds what it finds to the faults and goes on, so that one run reports everything.
- * Private to these three files.
+ * Private to these four files.
  */
 #ifndef KEEPFS_CONFIG_INTERNAL_H
 #define KEEPFS_CONFIG_INTERNAL_H
@@ -76,6 +77,10 @@ void config_overlaps(struct config *c, const char *mountpoint, struct faults *f)
 
 /* The line of the key's (first) value, `fallback` if there is none. */
 int config_key_line(const struct settings *s, const char *key, int fallback);
+
+/* The group that the key names, if it is given; a fault if the system has none such. */
+void config_take_group(const struct settings *s, const char *key, struct group_id *out,
+                       struct faults *f);
 
 void store_free(struct store *s);
 void repo_free(struct repo *r);

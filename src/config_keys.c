@@ -59,6 +59,12 @@ static const char *ratio_fault(const char *text)
 
 /* ---- the rows ---- */
 
+/* Looked up when the configuration is loaded: config_groups.c. */
+#define GROUP(key_, help_)                                                                         \
+    {                                                                                              \
+        .key = key_, .type = SETTING_TEXT, .help = help_                                           \
+    }
+
 const struct setting config_keepfs_settings[] = {
     {.key = "state",
      .type = SETTING_PATH,
@@ -82,6 +88,8 @@ const struct setting config_keepfs_settings[] = {
      .min = 1,
      .max = 36500,
      .help = "days that finished jobs and their logs are kept"},
+    GROUP("control_group", "group that may start, cancel, pin, review, delete and reload"),
+    GROUP("read_group", "group that may read what was backed up: payloads, and the events"),
     {.key = NULL},
 };
 
@@ -100,6 +108,7 @@ const struct setting config_store_settings[] = {
      .min = 1,
      .max = 86400,
      .help = "seconds that one of these commands may take"},
+    GROUP("run_group", "group that may start this store's backups, by stores/ID/run"),
     {.key = NULL},
 };
 

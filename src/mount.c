@@ -275,6 +275,7 @@ static int serve(struct daemon *d, struct error *err)
         .mountpoint = d->mountpoint,
         .fuse_options = d->options->fuse_options,
         .fsname = d->config->path,
+        .shared = config_shared(d->config),
         .ready = mount_answers,
         .ready_ctx = d,
     };

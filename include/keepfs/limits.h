@@ -24,6 +24,9 @@ enum {
     LIMIT_FUSE_WORKERS = 10,      /* threads that answer the mount */
     LIMIT_LAST_ERROR_UIDS = 256,  /* callers whose last error is kept; the oldest goes first */
     LIMIT_RECENT_JOBS = 32,       /* copies of rows that the catalog keeps for a moment */
+    LIMIT_AUDIT_UIDS = 64,        /* callers whose refused commands are counted one by one */
+    LIMIT_AUDIT_REFUSED = 20,     /* of each of them that are written, each minute */
+    LIMIT_GROUP_ENTRY = 1 << 20,  /* one group of the system, with its members' names */
     LIMIT_STATS = 32,             /* figures of one job */
     LIMIT_PAYLOAD_ID = 1024,      /* one payload id */
     LIMIT_TREE_DEPTH = 4096,      /* nesting of a directory store: one descriptor per level */

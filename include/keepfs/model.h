@@ -18,10 +18,17 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define ULID_LEN 26 /* https://github.com/ulid/spec, upper case */
 
 typedef int64_t time_ms;
+
+/* A group of the system that the configuration names, or does not. */
+struct group_id {
+    bool set;
+    gid_t gid;
+};
 
 struct source_kind;
 struct destination_kind;
@@ -46,6 +53,7 @@ struct store {
     /* Stores of one group never run at the same time: the places of two of them overlap, and a
      * process that closes any descriptor of a file drops its POSIX locks on it, SQLite's too. */
     size_t group;
+    struct group_id run_group; /* may start its backups */
     int line;
 };
 

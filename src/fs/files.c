@@ -9,6 +9,7 @@
 #include "fs/files.h"
 
 #include "archive/policy.h"
+#include "fs/run_file.h"
 #include "fs/text.h"
 
 #include <assert.h>
@@ -216,6 +217,12 @@ static uint64_t ids_size(const struct subject *s)
 
 DEFINE_FIELD(store_kind, add_text, s->store->kind->name)
 
+static int store_run(struct subject *s, struct buf *out)
+{
+    run_file_render(s->store, out);
+    return 0;
+}
+
 DEFINE_FIELD(store_next_run, add_time, service_next_run(s->tree->service, s->store->id, NULL))
 
 static int store_why(struct subject *s, struct buf *out)
@@ -409,8 +416,15 @@ static const struct file files[] = {
     RECORD_TEXT("store_kind", record_store_kind),
     RECORD_TEXT("repo", record_repo),
     TEXT(NODE_RECORD, "suspect", 0444, CACHE_NEVER, record_suspect),
-    SWITCH(NODE_RECORD, "pinned", 0664, record_pinned, service_pin,
-           "write 1 to keep the record from deletion, 0 to let it go"),
+    {.dir = NODE_RECORD,
+     .name = "pinned",
+     .type = FILE_SWITCH,
+     .mode = 0664,
+     .caching = CACHE_NEVER,
+     .render = record_pinned,
+     .turn = service_pin,
+     .verbs = {"unpin", "pin"},
+     .grammar = "write 1 to keep the record from deletion, 0 to let it go"},
     SWITCH(NODE_RECORD, "review", 0220, NULL, turn_review,
            "write 1 to confirm that the record is as it should be, and nothing else"),
     LINK(NODE_RECORD, "job", CACHE_NEVER, record_has_job, record_job),
@@ -421,6 +435,12 @@ static const struct file files[] = {
     DIRECTORY(NODE_RECORDS, "pinned", NODE_PINNED),
 
     TEXT(NODE_STORE, "kind", 0444, CACHE_SUBJECT, store_kind),
+    {.dir = NODE_STORE,
+     .name = "run",
+     .type = FILE_CTL,
+     .mode = 0660,
+     .caching = CACHE_NEVER,
+     .render = store_run},
     TEXT(NODE_STORE, "state", 0444, CACHE_NEVER, store_state),
     TEXT(NODE_STORE, "why", 0444, CACHE_NEVER, store_why),
     TEXT(NODE_STORE, "next_run", 0444, CACHE_NEVER, store_next_run),

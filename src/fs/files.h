@@ -20,7 +20,7 @@ enum file_type {
     FILE_TEXT,    /* render */
     FILE_LINK,    /* render gives the target */
     FILE_DIR,     /* opens a directory of kind `opens` and of the same row */
-    FILE_CTL,     /* commands in, job ids out */
+    FILE_CTL,     /* commands in, job ids out; in a store's directory, of that store: run_file.h */
     FILE_SWITCH,  /* "1" in, and "0" if it can also be read: turn, render */
     FILE_LOG,     /* a job's log file */
     FILE_OBJECT,  /* an object of a record's archive, as it is stored: object, size */
@@ -36,7 +36,7 @@ struct file {
     const char *name;
     enum node_kind dir;
     enum file_type type;
-    mode_t mode;
+    mode_t mode; /* access.h has what becomes of it */
     enum file_caching caching;
     enum node_kind opens;
     /* NULL if the file is always there. Else 0, or ENOENT, or what failed; may load into the
@@ -48,7 +48,8 @@ struct file {
     int (*render)(struct subject *s, struct buf *out);
     /* Writing 1 or 0. `id` is the job's or record's; as a function of service.h. */
     int (*turn)(struct service *s, const char *id, bool on, const char *by, struct error *err);
-    const char *grammar; /* what may be written, as a sentence */
+    const char *verbs[2]; /* of 0 and 1 in the audit; NULL: the file's name */
+    const char *grammar;  /* what may be written, as a sentence */
     const char *object;
     uint64_t (*size)(const struct subject *s);
 };

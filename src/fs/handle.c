@@ -23,6 +23,7 @@
 #include "fs/handle.h"
 
 #include "fs/files.h"
+#include "fs/run_file.h"
 #include "util/fsutil.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ struct handle {
     struct handle *prev, *next; /* in tree->handles, under tree->lock */
     const struct file *file;
     uid_t uid;
+    pid_t pid;
     enum handle_mode mode;
     bool readable; /* the opener will see what ctl answers */
     pthread_mutex_t lock;
@@ -49,7 +51,8 @@ struct handle {
     bool refused;    /* ctl: a line was */
     struct buf rest; /* ctl: the beginning of a line */
     char job[ULID_LEN + 1];
-    int fd; /* log; -1 before its first line */
+    char store[LIMIT_ID + 1]; /* of a file in a store's directory, else "" */
+    int fd;                   /* log; -1 before its first line */
     struct record record;
     struct node_attr attr; /* objects; node 0 for other files. Under tree->lock */
     struct service_object object;
@@ -63,7 +66,60 @@ static void handle_path(const struct handle *h, struct buf *out)
         buf_addf(out, "records/%s/", h->record.ulid);
     else if (h->file->dir == NODE_JOB)
         buf_addf(out, "jobs/%s/", h->job);
+    else if (h->file->dir == NODE_STORE)
+        buf_addf(out, "stores/%s/", h->store);
     buf_adds(out, h->file->name);
+}
+
+/* ---- what the operator reads in the log ---- */
+
+static struct audit_entry audit_entry(const struct handle *h, const char *verb)
+{
+    return (struct audit_entry){
+        .uid = h->uid, .pid = h->pid, .verb = verb, .now = clock_now(h->tree->clock)};
+}
+
+static struct audit_entry audit_switch(const struct handle *h, bool on)
+{
+    const char *verb = h->file->verbs[on];
+    struct audit_entry e = audit_entry(h, verb ? verb : h->file->name);
+
+    e.job = h->file->dir == NODE_JOB ? h->job : NULL;
+    e.record = h->file->dir == NODE_RECORD ? h->record.ulid : NULL;
+    return e;
+}
+
+static void audit_jobs(const struct handle *h, const struct run_request *request,
+                       const struct run_reply *reply)
+{
+    struct audit_entry e = audit_entry(h, "run");
+    char target[2 * LIMIT_ID + 2];
+
+    e.target = target;
+    for (size_t i = 0; i < reply->count; i++) {
+        e.target_len =
+            (size_t)snprintf(target, sizeof target, "%s/%s", request->store, reply->jobs[i].repo);
+        e.job = reply->jobs[i].job;
+        audit_accepted(h->tree->audit, &e);
+    }
+}
+
+static void audit_refusal(const struct handle *h, int errnum, const struct error *err,
+                          const char *input, size_t len)
+{
+    struct audit_entry e = h->file->type == FILE_CTL ? audit_entry(h, "run")
+                                                     : audit_switch(h, len == 0 || *input != '0');
+
+    if (h->file->type == FILE_CTL) {
+        e.target = input;
+        e.target_len = len;
+    }
+    audit_refused(h->tree->audit, &e, errnum, err->message);
+}
+
+static bool is_written(const struct file *f)
+{
+    return f->type == FILE_CTL || f->type == FILE_SWITCH;
 }
 
 /* Keeps the sentence for the opener and gives the errno. */
@@ -74,6 +130,8 @@ static int fail(const struct handle *h, const struct error *err, const char *inp
     handle_path(h, &path);
     int errnum = tree_refuse(h->tree, h->uid, buf_text(&path), input, len, err);
     buf_release(&path);
+    if (is_written(h->file))
+        audit_refusal(h, errnum, err, input, len);
     return errnum;
 }
 
@@ -142,11 +200,6 @@ static int open_by_type(struct handle *h, struct subject *s)
     }
 }
 
-static bool is_written(const struct file *f)
-{
-    return f->type == FILE_CTL || f->type == FILE_SWITCH;
-}
-
 static bool is_stream(const struct file *f)
 {
     return f->type == FILE_CTL || (f->type == FILE_SWITCH && !f->render);
@@ -201,6 +254,8 @@ int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handl
                                      : HANDLE_DIRECT;
     memcpy(h->job, s.job.ulid, sizeof h->job);
     h->record = s.record;
+    if (s.store)
+        memcpy(h->store, s.store->id, sizeof h->store);
     result = open_by_type(h, &s);
     if (result != 0) {
         handle_close(h);
@@ -208,6 +263,11 @@ int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handl
     }
     *out = h;
     return 0;
+}
+
+void handle_opened_by(struct handle *h, pid_t pid)
+{
+    h->pid = pid;
 }
 
 enum handle_mode handle_mode(const struct handle *h)
@@ -411,11 +471,13 @@ static int run_line(struct handle *h, const char *line, size_t len)
     struct error err;
 
     if ((h->readable && prepare_reply(h, &err) != 0) ||
-        run_request_parse(line, len, &request, &err) != 0)
+        run_request_parse(line, len, &request, &err) != 0 ||
+        (h->store[0] && run_file_aim(h->store, &request, &err) != 0))
         return refuse_line(h, &err, line, len);
     snprintf(request.requested_by, sizeof request.requested_by, "uid:%u", (unsigned)h->uid);
     if (service_run(h->tree->service, &request, &reply, &err) != 0)
         return refuse_line(h, &err, line, len);
+    audit_jobs(h, &request, &reply);
     accept_line(h, &request, &reply);
     return 0;
 }
@@ -497,6 +559,8 @@ static int write_switch(struct handle *h, const char *data, size_t len, size_t *
     snprintf(by, sizeof by, "uid:%u", (unsigned)h->uid);
     if (h->file->turn(h->tree->service, id, data[0] == '1', by, &err) != 0)
         return fail(h, &err, data, len);
+    struct audit_entry entry = audit_switch(h, data[0] == '1');
+    audit_accepted(h->tree->audit, &entry);
     last_errors_clear(h->tree->last_errors, h->uid);
     pthread_mutex_lock(&h->lock);
     buf_truncate(&h->text, 0);

@@ -6,7 +6,7 @@
  *   log      the job's log file itself: while the job runs it grows under the reader
  *   object   an object of a record's archive, open in its repo
  *   payload  what the source gave, decoded from it
- *   ctl      commands in, one line each; the ids of the jobs they started out
+ *   ctl      commands in, one line each; the ids of the jobs they started out; so is a store's run
  *   switch   "1" in, of some also "0"; these can be read, too
  *
  * Commands act in handle_write and nowhere else: a shell flushes before it writes and looks at no
@@ -33,6 +33,8 @@ enum handle_mode {
 
 /* `flags` are open(2)'s. EACCES for writing to what is only read. */
 int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handle **out);
+/* The process that opened it, for the audit; 0 until it is told. */
+void handle_opened_by(struct handle *h, pid_t pid);
 enum handle_mode handle_mode(const struct handle *h);
 /* Up to `size` bytes at `offset` (which a stream ignores); *got is 0 at the end. */
 int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got);

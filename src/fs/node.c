@@ -75,9 +75,11 @@ int tree_init(struct tree *t, struct service *service, const struct clock *clock
                        .clock = clock,
                        .uid = geteuid(),
                        .gid = getegid(),
+                       .access = {config->control_group, config->read_group},
                        .mounted_at = clock_now(clock)};
     pthread_mutex_init(&t->lock, NULL);
     t->last_errors = last_errors_new();
+    t->audit = audit_new();
     t->leaving = leaving_new();
     int result = make_rows(service_catalog(service), config, err);
     config_free(config);
@@ -90,6 +92,7 @@ void tree_release(struct tree *t)
 {
     handle_close_all(t);
     leaving_free(t->leaving);
+    audit_free(t->audit);
     last_errors_free(t->last_errors);
     pthread_mutex_destroy(&t->lock);
 }

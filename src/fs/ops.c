@@ -180,6 +180,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_err(req, result);
         return;
     }
+    handle_opened_by(h, fuse_req_ctx(req)->pid);
     fi->fh = (uintptr_t)h;
     fi->keep_cache = handle_mode(h) == HANDLE_CACHED;
     fi->direct_io = handle_mode(h) == HANDLE_DIRECT || handle_mode(h) == HANDLE_STREAM;
@@ -239,7 +240,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     char shell[ULID_LEN + 1];
-    int result = tree_unlink(tree(req), parent, name, caller(req), shell);
+    int result = tree_unlink(tree(req), parent, name, caller(req), fuse_req_ctx(req)->pid, shell);
 
     if (shell[0])
         notifier_gone(context(req)->notifier, NODE_RECORDS, shell, LEAVING_MS);
@@ -248,7 +249,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    int result = tree_rmdir(tree(req), parent, name, caller(req));
+    int result = tree_rmdir(tree(req), parent, name, caller(req), fuse_req_ctx(req)->pid);
 
     if (result == 0)
         notifier_cancel(context(req)->notifier, NODE_RECORDS, name);

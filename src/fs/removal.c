@@ -127,22 +127,28 @@ static int refuse(struct tree *t, uid_t uid, const char *record, const char *nam
     return tree_refuse(t, uid, path, "", 0, err);
 }
 
-static int delete_record(struct tree *t, uid_t uid, const char *record, const char *name)
+static int delete_record(struct tree *t, uid_t uid, pid_t pid, const char *record, const char *name)
 {
+    struct audit_entry entry = {
+        .uid = uid, .pid = pid, .verb = "delete", .record = record, .now = clock_now(t->clock)};
     char by[32];
     struct error err;
 
     snprintf(by, sizeof by, "uid:%u", (unsigned)uid);
-    if (service_delete(t->service, record, by, &err) != 0)
-        return refuse(t, uid, record, name, &err);
+    if (service_delete(t->service, record, by, &err) != 0) {
+        int errnum = refuse(t, uid, record, name, &err);
+        audit_refused(t->audit, &entry, errnum, err.message);
+        return errnum;
+    }
+    audit_accepted(t->audit, &entry);
     last_errors_clear(t->last_errors, uid);
     return 0;
 }
 
-static int unlink_payload(struct tree *t, uid_t uid, const struct record *record)
+static int unlink_payload(struct tree *t, uid_t uid, pid_t pid, const struct record *record)
 {
     bool added = leaving_add(t, record);
-    int result = delete_record(t, uid, record->ulid, "payload");
+    int result = delete_record(t, uid, pid, record->ulid, "payload");
 
     if (result != 0 && added)
         leaving_remove(t, record->ulid);
@@ -168,7 +174,7 @@ static int refuse_other(struct tree *t, uid_t uid, const struct record *r, const
     return refuse(t, uid, r->ulid, name, &err);
 }
 
-int tree_unlink(struct tree *t, node_id parent, const char *name, uid_t uid,
+int tree_unlink(struct tree *t, node_id parent, const char *name, uid_t uid, pid_t pid,
                 char shell[ULID_LEN + 1])
 {
     const struct file *file = file_find(NODE_RECORD, name);
@@ -184,13 +190,13 @@ int tree_unlink(struct tree *t, node_id parent, const char *name, uid_t uid,
         return result;
     if (file->type != FILE_PAYLOAD)
         return refuse_other(t, uid, &s.record, name);
-    result = unlink_payload(t, uid, &s.record);
+    result = unlink_payload(t, uid, pid, &s.record);
     if (result == 0)
         memcpy(shell, s.record.ulid, ULID_LEN + 1);
     return result;
 }
 
-int tree_rmdir(struct tree *t, node_id parent, const char *name, uid_t uid)
+int tree_rmdir(struct tree *t, node_id parent, const char *name, uid_t uid, pid_t pid)
 {
     struct record record;
     struct error err;
@@ -204,5 +210,5 @@ int tree_rmdir(struct tree *t, node_id parent, const char *name, uid_t uid)
     /* Deleting again would succeed. */
     if (catalog_record_get(service_catalog(t->service), name, &record, &err) != 0)
         return tree_errno(&err);
-    return delete_record(t, uid, name, "");
+    return delete_record(t, uid, pid, name, "");
 }

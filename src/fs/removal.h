@@ -29,10 +29,10 @@ enum {
 };
 
 /* `shell` is the record whose directory is left, to be gone after LEAVING_MS; "" if there is none.
- * Refusals leave a sentence in last_error. */
-int tree_unlink(struct tree *t, node_id parent, const char *name, uid_t uid,
+ * Refusals leave a sentence in last_error; deletions, done or refused, a line in the audit. */
+int tree_unlink(struct tree *t, node_id parent, const char *name, uid_t uid, pid_t pid,
                 char shell[ULID_LEN + 1]);
-int tree_rmdir(struct tree *t, node_id parent, const char *name, uid_t uid);
+int tree_rmdir(struct tree *t, node_id parent, const char *name, uid_t uid, pid_t pid);
 
 /* ---- for tree.c and node.c ---- */
 

@@ -102,6 +102,8 @@ static char *all_options(const struct session_options *o)
 
     if (kept)
         buf_addf(&all, "%s,", kept);
+    if (o->shared)
+        buf_adds(&all, "allow_other,");
     buf_adds(&all, "default_permissions,subtype=keepfs,fsname=");
     for (const char *c = o->fsname; *c; c++) {
         if (*c == ',' || *c == '\\')
@@ -222,19 +224,29 @@ static int new_fuse(struct session *s, const struct session_options *o, struct e
     return s->fuse ? 0 : -1;
 }
 
-static int mount_fuse(struct session *s, const char *mountpoint, struct error *err)
+/* fusermount3 says what is forbidden, but not that the configuration asked for it. */
+static const char *advice(const struct session_options *o, const struct buf *said)
+{
+    if (!o->shared || geteuid() == 0 || !said->data || !strstr(said->data, "user_allow_other"))
+        return "";
+    return "; ask root for a line user_allow_other in /etc/fuse.conf, or take control_group, "
+           "read_group and run_group out of the configuration";
+}
+
+static int mount_fuse(struct session *s, const struct session_options *o, struct error *err)
 {
     struct buf said = BUF_INIT;
     int original, caught = catch_stderr(&original);
 
     collected = &said;
-    s->mounted = fuse_session_mount(s->fuse, mountpoint) == 0;
+    s->mounted = fuse_session_mount(s->fuse, o->mountpoint) == 0;
     collected = NULL;
     release_stderr(caught, original, &said);
     to_sentence(&said);
     if (!s->mounted)
-        error_set(err, ERR_INTERNAL, "cannot mount on %s: %s", mountpoint,
-                  said.len > 0 ? said.data : "libfuse gives no reason; is fusermount3 installed?");
+        error_set(err, ERR_INTERNAL, "cannot mount on %s: %s%s", o->mountpoint,
+                  said.len > 0 ? said.data : "libfuse gives no reason; is fusermount3 installed?",
+                  advice(o, &said));
     buf_release(&said);
     return s->mounted ? 0 : -1;
 }
@@ -302,7 +314,7 @@ struct session *session_mount(struct service *service, const struct session_opti
         return NULL;
     }
     if (check_mountpoint(options->mountpoint, err) == 0 && new_fuse(s, options, err) == 0 &&
-        start_notifier(s, err) == 0 && mount_fuse(s, options->mountpoint, err) == 0)
+        start_notifier(s, err) == 0 && mount_fuse(s, options, err) == 0)
         return s;
     session_free(s);
     return NULL;

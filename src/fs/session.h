@@ -6,6 +6,7 @@
  *
  * Rooms inside src/fs: session.c and ops.c are the only files that know FUSE. tree.c and node.c
  * give names, nodes and attributes; files.c the text of each file, a row and a function each;
+ * access.c says whose each is, audit.c tells the operator who commanded what;
  * handle.c what is behind an open file; removal.c what can be removed; notify.c tells the kernel
  * what keepfs removed. These can be tested without a mount.
  */
@@ -20,6 +21,7 @@ struct session_options {
     const char *mountpoint;   /* absolute */
     const char *fuse_options; /* comma separated, as after -o; may be NULL */
     const char *fsname;       /* what /proc/mounts shows as the source: the configuration's path */
+    bool shared;              /* others than the owner may reach it, as far as modes let them */
     void (*ready)(void *ctx); /* called once the mount answers, from another thread */
     void *ready_ctx;
 };

@@ -109,6 +109,7 @@ static void fill_attr(const struct tree *t, node_id node, mode_t mode, uint64_t 
         .st_mtim = ts,
         .st_ctim = ts,
     };
+    access_grant(&t->access, NULL, mode, &out->st);
 }
 
 /* The log is of a size of its own; before its first line it may not exist. */
@@ -186,6 +187,8 @@ int tree_file_attr(const struct file *f, struct subject *s, struct node_attr *ou
     fill_attr(s->tree, s->node, file_mode(f), size, f->time ? f->time(s) : subject_time(s), out);
     if (f->type == FILE_OBJECT || f->type == FILE_PAYLOAD)
         out->st.st_blksize = PAYLOAD_BLOCK;
+    if (f->type == FILE_CTL && s->store)
+        access_grant(&s->tree->access, &s->store->run_group, file_mode(f), &out->st);
     return 0;
 }
 
@@ -206,7 +209,7 @@ static mode_t subject_mode(const struct subject *s)
 {
     if (is_link(s->kind))
         return S_IFLNK | 0777;
-    /* Where the owner and the mount's group can remove something. */
+    /* Where the owner and the control group can remove something. */
     return S_IFDIR | (s->kind == NODE_RECORDS || s->kind == NODE_RECORD ? 0775 : 0555);
 }
 

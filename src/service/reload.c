@@ -9,8 +9,10 @@
  * `past` keeps configurations that name a repo which no later one does: its records stay readable
  * and can be deleted until keepfs ends.
  *
- * Refused, besides whatever `keepfs check` refuses: another state directory or another max_jobs,
- * which take a restart; another place for a repo that has records, since they would seem lost.
+ * Refused, besides whatever `keepfs check` refuses: another state directory, another max_jobs,
+ * another control_group or read_group, and the first run_group, which take a restart: attributes
+ * that the kernel keeps have the groups, and the mount was made for its owner alone or not; another
+ * place for a repo that has records, since they would seem lost.
  */
 #include "service/internal.h"
 
@@ -122,6 +124,18 @@ static int check_repos(struct service *s, const struct config *after, struct err
     return result;
 }
 
+static int check_groups(const struct config *before, const struct config *after, struct error *err)
+{
+    if (!group_same(before->control_group, after->control_group))
+        return refuse(err, "control_group cannot change without a restart");
+    if (!group_same(before->read_group, after->read_group))
+        return refuse(err, "read_group cannot change without a restart");
+    if (config_shared(after) && !config_shared(before))
+        return refuse(err, "the first run_group takes a restart: until then the mount is its "
+                           "owner's alone");
+    return 0;
+}
+
 static int check_change(struct service *s, const struct config *before, const struct config *after,
                         struct error *err)
 {
@@ -129,7 +143,7 @@ static int check_change(struct service *s, const struct config *before, const st
         return refuse(err, "the state directory cannot change without a restart");
     if (settings_int(&before->settings, "max_jobs") != settings_int(&after->settings, "max_jobs"))
         return refuse(err, "max_jobs cannot change without a restart");
-    return check_repos(s, after, err);
+    return check_groups(before, after, err) != 0 ? -1 : check_repos(s, after, err);
 }
 
 /* Does `before` name a repo that `after` does not? */
@@ -216,9 +230,9 @@ int service_reload(struct service *s, const char *by, struct error *err)
     pthread_mutex_lock(&s->reload_lock);
     struct config *before = service_config(s);
     int result = reload(s, before, err);
-    if (result == 0)
+    if (result == 0 && !is_caller(by))
         log_info("%s was read again for %s", before->path, by);
-    else
+    else if (result != 0)
         log_error("%s was not taken, all stays as it was: %s", before->path, err->message);
     config_free(before);
     pthread_mutex_unlock(&s->reload_lock);

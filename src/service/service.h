@@ -62,7 +62,8 @@ struct catalog *service_catalog(const struct service *s);
  * Reads the configuration's file again. All of it is taken, or on any fault nothing: then -1,
  * ERR_CONFIG_INVALID (errnum EINVAL) with the first fault in the message, and all faults in the
  * daemon's log. Jobs that were pending or running keep what they began with. Records of a store or
- * repo that went stay readable until keepfs ends. `state` and `max_jobs` cannot change.
+ * repo that went stay readable until keepfs ends. `state`, `max_jobs`, `control_group` and
+ * `read_group` cannot change, nor can the first `run_group` come.
  */
 int service_reload(struct service *s, const char *by, struct error *err);
 
@@ -111,7 +112,8 @@ void service_why(struct service *s, const char *store, struct buf *out);
 
 /* ---- records ---- */
 
-/* Errors of these: ERR_NOT_FOUND ENOENT, ERR_STATE_*. `by` is "uid:N", for the log. */
+/* Errors of these: ERR_NOT_FOUND ENOENT, ERR_STATE_*. `by` is for the log; of "uid:N", a
+ * caller at the mount, the mount tells by itself. */
 int service_pin(struct service *s, const char *record, bool pinned, const char *by,
                 struct error *err);
 /* The record is gone from every listing when this returns; its archive follows. ERR_INVALID with

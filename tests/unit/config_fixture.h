@@ -110,7 +110,7 @@ const struct destination_kind *destination_kind_find(const char *name)
 #define REPO_KEYS                                                                                  \
     "schedule, jitter, catch_up, retries, retry_delay, keep_count, keep_age_days, keep_hourly, "   \
     "keep_daily, keep_weekly, keep_monthly, keep_yearly, suspect_ratio"
-#define STORE_KEYS "before, after, on_failure, hook_timeout"
+#define STORE_KEYS "before, after, on_failure, hook_timeout, run_group"
 
 /* ---- a directory for each test ---- */
 

@@ -380,7 +380,7 @@ static void unknown_keys_are_refused_with_those_of_the_kind(void **state)
                   "[store d]\npth = /x\nkind = dir\npath = @/d\ncommand = x\n"
                   "[repo d/r]\nkind = cloud\nbucket = b\npath = /x\n",
                   "2: unknown key stat in [keepfs]; allowed: state, max_jobs, max_queue, "
-                  "job_history\n"
+                  "job_history, control_group, read_group\n"
                   "4: unknown key pth in [store d]; allowed: kind, path, exclude, level, mode, "
                   "strict, scratch, " STORE_KEYS "\n"
                   "7: unknown key command in [store d]; allowed: kind, path, exclude, level, mode, "

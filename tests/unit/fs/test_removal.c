@@ -38,12 +38,12 @@ static int unlink_in(struct fixture *f, node_id dir, const char *name)
 {
     char shell[ULID_LEN + 1];
 
-    return tree_unlink(&f->tree, dir, name, ME, shell);
+    return tree_unlink(&f->tree, dir, name, ME, 0, shell);
 }
 
 static int rmdir_record(struct fixture *f, const char *record)
 {
-    return tree_rmdir(&f->tree, records_node(), record, ME);
+    return tree_rmdir(&f->tree, records_node(), record, ME, 0);
 }
 
 /* Neither the catalog nor a listing has it. */
@@ -114,7 +114,7 @@ static void rm_r_removes_what_it_has_listed_and_then_the_directory(void **state)
         assert_int_equal(tree_attr(&f->tree, dir, ME, &a), 0);
         assert_int_equal(tree_lookup(&f->tree, dir, n.list[i], ME, &a), 0);
         assert_int_equal(tree_attr(&f->tree, a.node, ME, &a), 0);
-        assert_int_equal(tree_unlink(&f->tree, dir, n.list[i], ME, shell), 0);
+        assert_int_equal(tree_unlink(&f->tree, dir, n.list[i], ME, 0, shell), 0);
         assert_string_equal(shell, i == 0 ? record : "");
         assert_deleted(f, record);
     }
@@ -223,11 +223,11 @@ static void nothing_but_records_can_be_removed(void **state)
         node_id dir = find(f, "%s", dirs[i]).node;
         assert_int_equal(unlink_in(f, dir, "README"), EPERM);
         if (i < 5)
-            assert_int_equal(tree_rmdir(&f->tree, dir, job.ulid, ME), EPERM);
+            assert_int_equal(tree_rmdir(&f->tree, dir, job.ulid, ME, 0), EPERM);
     }
     node_id dir = find(f, "jobs/%s", job.ulid).node;
     assert_int_equal(unlink_in(f, dir, "log"), EPERM);
-    assert_int_equal(tree_rmdir(&f->tree, dir, "log", ME), EPERM);
+    assert_int_equal(tree_rmdir(&f->tree, dir, "log", ME, 0), EPERM);
     assert_int_equal(unlink_in(f, find(f, "README").node, "x"), EPERM);
 }
 
@@ -266,7 +266,7 @@ static void pinned_is_read_and_written(void **state)
 
     make_record(f, job, record);
     struct node_attr a = find(f, "records/%s/pinned", record);
-    assert_int_equal(a.st.st_mode, S_IFREG | 0664);
+    assert_int_equal(a.st.st_mode, S_IFREG | 0644);
     assert_int_equal(a.st.st_size, 2);
     assert_true(handle_accepts_truncate(a.node));
     assert_text(f, "0\n", "records/%s/pinned", record);
@@ -302,7 +302,7 @@ static void a_review_ends_the_suspicion(void **state)
     assert_int_equal(catalog_record_mark_suspect(f->catalog, record, true, &err), 0);
     assert_text(f, "yes\n", "records/%s/suspect", record);
     struct node_attr a = find(f, "records/%s/review", record);
-    assert_int_equal(a.st.st_mode, S_IFREG | 0220);
+    assert_int_equal(a.st.st_mode, S_IFREG | 0200);
     assert_int_equal(a.st.st_size, 0);
     assert_int_equal(write_in(f, record, "review", "0\n"), EINVAL);
     assert_last_error(f, ME, "message write 1 to confirm");
@@ -317,7 +317,7 @@ static void reload_is_a_switch_of_the_root(void **state)
     struct handle *h = open_as(f, ME, O_WRONLY, "reload");
     size_t taken;
 
-    assert_int_equal(find(f, "reload").st.st_mode, S_IFREG | 0220);
+    assert_int_equal(find(f, "reload").st.st_mode, S_IFREG | 0200);
     assert_int_equal(handle_mode(h), HANDLE_STREAM);
     assert_int_equal(handle_write(h, "0\n", 2, &taken), EINVAL);
     assert_last_error(f, ME, "path reload\n");

@@ -144,7 +144,7 @@ static size_t check_dir(struct fixture *f, const char *path, node_id dir, node_i
             bool removable = strncmp(child, "/records", strlen("/records")) == 0 &&
                              strncmp(child, "/records/by-", strlen("/records/by-")) != 0 &&
                              strcmp(child, "/records/pinned") != 0;
-            assert_int_equal(a.st.st_mode & 07777, removable ? 0775 : 0555);
+            assert_int_equal(a.st.st_mode & 07777, removable ? 0755 : 0555);
             assert_int_equal(a.st.st_nlink, 2);
             total += check_dir(f, child, a.node, dir);
         } else if (S_ISLNK(a.st.st_mode)) {

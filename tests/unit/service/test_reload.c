@@ -243,6 +243,38 @@ static void what_takes_a_restart_is_refused(void **state)
     reload_ok(f, HEAD "max_jobs = 2\n" A_ONE); /* the default */
 }
 
+#define A_RUN(gid) STORE("a") "run_group = " gid "\n" REPO("a", "one")
+
+/* What the kernel keeps of finished jobs and records has the groups for an hour. */
+static void groups_of_the_mount_take_a_restart(void **state)
+{
+    struct fixture *f = *state;
+
+    begin(f, HEAD "control_group = 0\nread_group = 7\n" A_ONE);
+    reload_refused(f, HEAD "control_group = 8\nread_group = 7\n" A_ONE,
+                   "control_group cannot change without a restart");
+    reload_refused(f, HEAD "read_group = 7\n" A_ONE,
+                   "control_group cannot change without a restart");
+    reload_refused(f, HEAD "control_group = 0\n" A_ONE,
+                   "read_group cannot change without a restart");
+    /* The same gid by another name is the same. */
+    reload_ok(f, HEAD "control_group = root\nread_group = 7\n" A_ONE);
+    /* A store's own may come, change and go: the mount lets others in already. */
+    reload_ok(f, HEAD "control_group = 0\nread_group = 7\n" A_RUN("9"));
+    reload_ok(f, HEAD "control_group = 0\nread_group = 7\n" A_RUN("10"));
+    reload_ok(f, HEAD "control_group = 0\nread_group = 7\n" A_ONE);
+}
+
+static void the_first_group_takes_a_restart(void **state)
+{
+    struct fixture *f = *state;
+
+    begin(f, HEAD A_ONE);
+    reload_refused(f, HEAD A_RUN("9"), "the first run_group takes a restart");
+    reload_refused(f, HEAD "read_group = 7\n" A_ONE, "read_group cannot change");
+    reload_refused(f, HEAD A_RUN("no-such-group"), "there is no such group");
+}
+
 #define A_MOVED STORE("a") "[repo a/one]\nkind = local\npath = @/moved\ncompression = none\n"
 
 static void the_place_of_records_cannot_change(void **state)
@@ -533,6 +565,8 @@ int main(void)
         TEST(of_several_faults_the_first_is_told),
         TEST(a_file_that_is_gone_changes_nothing),
         TEST(what_takes_a_restart_is_refused),
+        TEST(groups_of_the_mount_take_a_restart),
+        TEST(the_first_group_takes_a_restart),
         TEST(the_place_of_records_cannot_change),
         TEST(nor_can_it_in_two_steps),
         TEST(the_place_of_an_empty_repo_can),
