@@ -9,9 +9,9 @@
  *
  * Verbs: run, cancel, pin, unpin, review, reload, delete, and the name of any other file that is
  * written. A line of ctl that starts several jobs has a line for each of them. uid and pid are of
- * whoever opened the file, or removed the directory; pid is 0 for a process that the daemon's PID
- * namespace does not have. Text of a stranger stands in quotes, with quotes, control characters and
- * backslashes as \xNN, and is cut at AUDIT_TEXT bytes.
+ * whoever opened the file, or removed the directory; pid is the kernel's number of that thread, and
+ * 0 for a process that the daemon's PID namespace does not have. Text of a stranger stands in
+ * quotes, with quotes, control characters and backslashes as \xNN, and is cut at AUDIT_TEXT bytes.
  *
  * What was accepted always has its line. Refusals cost whoever makes them nothing, so of one uid no
  * more than LIMIT_AUDIT_REFUSED are written in AUDIT_WINDOW_MS; the rest are counted, and the

@@ -105,7 +105,7 @@ reload_with() { # LINE OF THE REPO...
     [ "$(cat "$D/pinned")" = 0 ]
     echo 1 >"$D/pinned"
     [ "$(cat "$D/pinned")" = 1 ]
-    [ "$(stat -c '%a %s' "$D/pinned")" = '664 2' ]
+    [ "$(stat -c '%a %s' "$D/pinned")" = '644 2' ]
     for how in 'rmdir "$1"' 'rm -r "$1"' 'rm -rf "$1"' 'rm -f "$1/payload"'; do
         refute bash -c "$how" how "$D" 2>"$T/err"
         grep -q 'Operation not permitted' "$T/err"
@@ -211,19 +211,23 @@ EOF
     grep -q "^$RECORD .*keep" "$R"
 }
 
-@test "only the owner and the mount's group delete, pin and reload" {
+@test "only the owner and the control group delete, pin and reload" {
     [ "$(id -u)" = 0 ] || skip "needs root"
     stop
     chmod 755 "$T"
-    start -o allow_other
+    sed -i '1a control_group = 12346' "$CONFIG"
+    start
     backup app
     D=$M/records/$RECORD
-    [ "$(stat -c '%a %g' "$M/records")" = "775 $(id -g)" ]
-    [ "$(stat -c '%a %g' "$D")" = "775 $(id -g)" ]
+    [ "$(stat -c '%a %g' "$M/records")" = "775 12346" ]
+    [ "$(stat -c '%a %g' "$D")" = "775 12346" ]
     stranger=(setpriv --reuid 12345 --regid 12345 --clear-groups)
-    member=(setpriv --reuid 12345 --regid 12345 --groups "$(id -g)")
+    of_root=(setpriv --reuid 12345 --regid 12345 --groups "$(id -g)")
+    member=(setpriv --reuid 12345 --regid 12345 --groups 12346)
     for how in 'rmdir "$1"' 'rm -rf "$1"' 'echo 1 >"$1/pinned"' 'echo 1 >"$1/../../reload"'; do
         refute "${stranger[@]}" bash -c "$how" how "$D" 2>"$T/err"
+        grep -q 'Permission denied' "$T/err"
+        refute "${of_root[@]}" bash -c "$how" how "$D" 2>"$T/err"
         grep -q 'Permission denied' "$T/err"
     done
     cmp "$T/src/app.db" "$D/payload"
@@ -300,7 +304,7 @@ EOF
 ")" = EINVAL ]
     done
     message | grep -q 'write 1'
-    [ "$(stat -c '%a %s' "$M/reload")" = '220 0' ]
+    [ "$(stat -c '%a %s' "$M/reload")" = '200 0' ]
     rm "$CONFIG"
     [ "$(write_errno "$M/reload" 1)" = EINVAL ]
     backup app

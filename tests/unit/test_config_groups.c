@@ -6,7 +6,7 @@
 
 #define REST(store_keys)                                                                           \
     "[store app]\nkind = dir\npath = @/app\n" store_keys "[repo app/r]\nkind = cloud\nbucket = "   \
-                                                         "b\n"
+    "b\n"
 #define HEAD "[keepfs]\nstate = @/s\n"
 
 static void without_a_group_nobody_else_is_let_in(void **state)

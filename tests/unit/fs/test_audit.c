@@ -191,6 +191,39 @@ static void many_uids_have_one_bound(void **state)
     assert_non_null(strstr(text, "keepfs: audit uid=others "));
 }
 
+enum { THREADS = 4, EACH = 200 };
+
+static void *refuse_and_accept(void *audit)
+{
+    struct audit_entry e = {.uid = 9, .verb = "pin", .now = NOW};
+
+    for (int i = 0; i < EACH; i++) {
+        audit_accepted(audit, &e);
+        refuse(audit, 5, NOW, "x", 1);
+    }
+    return NULL;
+}
+
+static void threads_lose_no_line_and_no_count(void **state)
+{
+    struct audit *a = audit_new();
+    pthread_t threads[THREADS];
+
+    (void)state;
+    catch_log();
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, refuse_and_accept, a), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    audit_free(a);
+    __attribute__((cleanup(free_charp))) char *text = logged();
+    __attribute__((cleanup(free_charp))) char *more =
+        xasprintf("keepfs: audit uid=5 %d more refused\n", THREADS * EACH - LIMIT_AUDIT_REFUSED);
+    assert_int_equal(count(text, "keepfs: audit uid=9 pid=0 verb=pin accepted\n"), THREADS * EACH);
+    assert_int_equal(count(text, "verb=run"), LIMIT_AUDIT_REFUSED);
+    assert_non_null(strstr(text, more));
+}
+
 /* ---- what the tree writes ---- */
 
 static int put(struct fixture *f, const char *path, const char *text)
@@ -299,6 +332,7 @@ int main(void)
         cmocka_unit_test(the_end_tells_what_is_left_to_tell),
         cmocka_unit_test(a_clock_that_was_set_back_silences_nobody),
         cmocka_unit_test(many_uids_have_one_bound),
+        cmocka_unit_test(threads_lose_no_line_and_no_count),
         TREE_TEST(each_job_that_is_started_has_its_line),
         TREE_TEST(every_other_command_has_one_too),
         TREE_TEST(a_reload_has_its_line),
