@@ -4,10 +4,9 @@
 
 #include <grp.h>
 
-#define REST(store_keys)                                                                           \
-    "[store app]\nkind = dir\npath = @/app\n" store_keys "[repo app/r]\nkind = cloud\nbucket = "   \
-    "b\n"
-#define HEAD "[keepfs]\nstate = @/s\n"
+#define REPO             "[repo app/r]\nkind = cloud\nbucket = b\n"
+#define REST(store_keys) "[store app]\nkind = dir\npath = @/app\n" store_keys REPO
+#define HEAD             "[keepfs]\nstate = @/s\n"
 
 static void without_a_group_nobody_else_is_let_in(void **state)
 {
