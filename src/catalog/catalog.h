@@ -90,6 +90,10 @@ typedef void (*catalog_event_fn)(void *ctx, const struct catalog_event *e);
  * own and returns. Set it once, before there are threads. NULL: nobody listens.
  */
 void catalog_on_event(struct catalog *c, catalog_event_fn fn, void *ctx);
+/* The same for the progress of a running job, which is no change of state: `fn` is called with the
+ * job's row each time that catalog_job_progress has stored something, under the same rules. */
+typedef void (*catalog_progress_fn)(void *ctx, int64_t job);
+void catalog_on_progress(struct catalog *c, catalog_progress_fn fn, void *ctx);
 
 /* ---- jobs ---- */
 

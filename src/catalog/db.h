@@ -133,6 +133,10 @@ struct catalog {
     sqlite3_stmt *statements[SQL_COUNT];
     struct events events;
     struct recent_jobs recent;
+    struct {
+        catalog_progress_fn fn; /* NULL: nobody listens */
+        void *ctx;
+    } progress;
 };
 
 /* ---- the mutex ---- */

@@ -29,6 +29,14 @@ void catalog_on_event(struct catalog *c, catalog_event_fn fn, void *ctx)
     c->events.ctx = ctx;
 }
 
+void catalog_on_progress(struct catalog *c, catalog_progress_fn fn, void *ctx)
+{
+    DB_HOLD(c);
+
+    c->progress.fn = fn;
+    c->progress.ctx = ctx;
+}
+
 static struct catalog_event *next_free(struct events *q)
 {
     if (q->count == q->room) {

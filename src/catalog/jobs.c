@@ -60,7 +60,7 @@ const struct db_text job_sql[] = {
      "INSERT INTO job_progress (job, percent, done, expected)"
      " SELECT id, max(?2, progress), ?3, ?4 FROM jobs WHERE ulid = ?1 AND state = 'running'"
      " ON CONFLICT (job) DO UPDATE SET percent = max(percent, excluded.percent),"
-     " done = max(done, excluded.done), expected = excluded.expected"},
+     " done = max(done, excluded.done), expected = excluded.expected RETURNING job"},
     {SQL_JOB_SUCCEED,
      "UPDATE jobs SET state = 'succeeded', record = ?2, stats = ?3, finished_at = ?4,"
      " progress = 100 WHERE ulid = ?1 AND state = 'running' RETURNING " CHANGED WAS_PENDING},
@@ -373,10 +373,16 @@ int catalog_job_progress(struct catalog *c, const char *job, const struct job_pr
     db_bind_int(s, 2, p->percent);
     db_bind_int(s, 3, clamp(p->done));
     db_bind_int(s, 4, clamp(p->expected));
+    int stored = db_row(c, s, err);
+    if (stored < 0)
+        return -1;
+    if (stored == 0)
+        return db_not_found(err, "job %s is not running", job);
+    int64_t row = sqlite3_column_int64(s, 0);
     if (db_run(c, s, err) != 0)
         return -1;
-    if (sqlite3_changes(c->sqlite) == 0)
-        return db_not_found(err, "job %s is not running", job);
+    if (c->progress.fn)
+        c->progress.fn(c->progress.ctx, row);
     return 0;
 }
 

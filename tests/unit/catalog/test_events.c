@@ -87,6 +87,33 @@ static void interrupt_at_a_start_is_told_for_each_job(void **state)
                  "job %1 running>interrupted\njob %2 pending>interrupted\n");
 }
 
+static void note_row(void *ctx, int64_t job)
+{
+    *(int64_t *)ctx = job;
+}
+
+static void progress_is_told_when_it_was_stored(void **state)
+{
+    struct fixture *f = *state;
+    struct job pending = job_in(f, JOB_PENDING), job = job_in(f, JOB_RUNNING);
+    struct job_progress p = {.percent = 50};
+    int64_t row = 0;
+
+    catalog_on_progress(f->c, note_row, &row);
+    OK(catalog_job_progress(f->c, job.ulid, &p, &f->err));
+    assert_int_equal(row, job.row);
+    row = 0;
+    assert_int_equal(catalog_job_progress(f->c, pending.ulid, &p, &f->err), -1);
+    assert_int_equal(row, 0);
+    /* Again, and lower. */
+    OK(catalog_job_progress(f->c, job.ulid, &(struct job_progress){.percent = 40}, &f->err));
+    assert_int_equal(row, job.row);
+    row = 0;
+    catalog_on_progress(f->c, NULL, NULL);
+    OK(catalog_job_progress(f->c, job.ulid, &p, &f->err));
+    assert_int_equal(row, 0);
+}
+
 static void progress_is_no_event(void **state)
 {
     struct fixture *f = *state;
@@ -344,6 +371,7 @@ int main(void)
         TEST(end_of_a_job_says_what_it_was_before),
         TEST(jobs_of_one_batch_are_told_in_its_order),
         TEST(interrupt_at_a_start_is_told_for_each_job),
+        TEST(progress_is_told_when_it_was_stored),
         TEST(progress_is_no_event),
         TEST(each_change_of_a_record_is_told_once),
         TEST(missing_records_are_told_each),
