@@ -27,6 +27,8 @@ enum {
     LIMIT_AUDIT_UIDS = 64,        /* callers whose refused commands are counted one by one */
     LIMIT_AUDIT_REFUSED = 20,     /* of each of them that are written, each minute */
     LIMIT_GROUP_ENTRY = 1 << 20,  /* one group of the system, with its members' names */
+    LIMIT_EVENTS = 1024,          /* kept for the readers of events; the oldest go first */
+    LIMIT_WAITERS = 16384,        /* reads of wait and events that are parked */
     LIMIT_STATS = 32,             /* figures of one job */
     LIMIT_PAYLOAD_ID = 1024,      /* one payload id */
     LIMIT_TREE_DEPTH = 4096,      /* nesting of a directory store: one descriptor per level */

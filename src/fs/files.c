@@ -351,7 +351,12 @@ static int repo_setting(struct subject *s, struct buf *out)
         .dir = dir_, .name = name_, .type = FILE_SWITCH, .mode = mode_, .caching = CACHE_NEVER,    \
         .render = render_, .turn = turn_, .grammar = grammar_                                      \
     }
-#define JOB_TEXT(name_, render_)    TEXT(NODE_JOB, name_, 0444, CACHE_SUBJECT, render_)
+#define JOB_TEXT(name_, render_) TEXT(NODE_JOB, name_, 0444, CACHE_SUBJECT, render_)
+#define JOB_WATCHED(name_, type_, render_, watch_)                                                 \
+    {                                                                                              \
+        .dir = NODE_JOB, .name = name_, .type = type_, .mode = 0444, .caching = CACHE_SUBJECT,     \
+        .render = render_, .watch = watch_                                                         \
+    }
 #define RECORD_TEXT(name_, render_) TEXT(NODE_RECORD, name_, 0444, CACHE_SUBJECT, render_)
 #define REPO_TEXT(name_, render_)   TEXT(NODE_REPO, name_, 0444, CACHE_SUBJECT, render_)
 #define REPO_SETTING(key_)          REPO_TEXT(key_, repo_setting)
@@ -365,6 +370,12 @@ static const struct file files[] = {
      .caching = CACHE_SUBJECT,
      .render = root_ctl},
     TEXT(NODE_ROOT, "last_error", 0444, CACHE_NEVER, root_last_error),
+    {.dir = NODE_ROOT,
+     .name = "events",
+     .type = FILE_STREAM,
+     .mode = 0440,
+     .caching = CACHE_NEVER,
+     .watch = WATCH_EVENTS},
     SWITCH(NODE_ROOT, "reload", 0220, NULL, turn_reload,
            "write 1 to read the configuration again, and nothing else"),
     DIRECTORY(NODE_ROOT, "jobs", NODE_JOBS),
@@ -382,7 +393,8 @@ static const struct file files[] = {
     DIRECTORY(NODE_JOBS, "active", NODE_JOBS_ACTIVE),
     DIRECTORY(NODE_JOBS, "by-key", NODE_JOBS_KEYED),
 
-    JOB_TEXT("status", job_status),
+    JOB_WATCHED("status", FILE_TEXT, job_status, WATCH_STATUS),
+    JOB_WATCHED("wait", FILE_STREAM, job_status, WATCH_WAIT),
     JOB_TEXT("kind", job_kind),
     JOB_TEXT("store", job_store),
     JOB_TEXT("repo", job_repo),
@@ -391,7 +403,7 @@ static const struct file files[] = {
     JOB_TEXT("created_at", job_created_at),
     JOB_TEXT("started_at", job_started_at),
     JOB_TEXT("finished_at", job_finished_at),
-    JOB_TEXT("progress", job_progress),
+    JOB_WATCHED("progress", FILE_TEXT, job_progress, WATCH_PROGRESS),
     JOB_TEXT("stats", job_stats),
     JOB_TEXT("error", job_error),
     JOB_TEXT("error_code", job_error_code),

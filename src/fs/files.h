@@ -15,6 +15,7 @@
 #define KEEPFS_FS_FILES_H
 
 #include "fs/tree.h"
+#include "fs/waiters.h"
 
 enum file_type {
     FILE_TEXT,    /* render */
@@ -25,6 +26,7 @@ enum file_type {
     FILE_LOG,     /* a job's log file */
     FILE_OBJECT,  /* an object of a record's archive, as it is stored: object, size */
     FILE_PAYLOAD, /* what the source gave: size */
+    FILE_STREAM,  /* blocks: watch; once it is final it is a text: render */
 };
 
 enum file_caching {
@@ -52,6 +54,8 @@ struct file {
     const char *grammar;  /* what may be written, as a sentence */
     const char *object;
     uint64_t (*size)(const struct subject *s);
+    /* Whom reads wait for; of a text whom poll waits for, until it is final. */
+    enum watch_kind watch;
 };
 
 /* Rows are numbered from 1. NULL for a number that is none. */

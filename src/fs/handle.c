@@ -17,6 +17,10 @@
  *
  * Switches: who has written reads what was written; under `lock` as well.
  *
+ * Texts that are watched: `lock` guards text and fresh. The watch of one is made by the first poll,
+ * since most are only read; that of a stream by its open, before the job is looked at once more, so
+ * that an end in between is not missed.
+ *
  * Objects: an archive whose sizes are not those of the catalog is refused at open, and one that
  * ends early fails the read: a copy of a payload is whole or it is an error.
  */
@@ -29,6 +33,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +61,9 @@ struct handle {
     struct record record;
     struct node_attr attr; /* objects; node 0 for other files. Under tree->lock */
     struct service_object object;
+    node_id node;
+    struct watch *watch; /* streams and watched texts */
+    bool fresh;          /* a watched text, as it was rendered by open; nobody has looked */
 };
 
 /* ---- what the caller reads in last_error ---- */
@@ -182,11 +190,34 @@ static int open_log(struct handle *h)
     return h->fd < 0 && errno != ENOENT ? EIO : 0;
 }
 
+static bool is_watched_text(const struct handle *h)
+{
+    return h->file->type == FILE_TEXT && h->file->watch && h->mode == HANDLE_DIRECT;
+}
+
+static int open_stream(struct handle *h, struct subject *s)
+{
+    SUBJECT(now);
+
+    if (h->mode != HANDLE_STREAM)
+        return h->file->render(s, &h->text);
+    h->watch = watch_open(h->tree->waiters, h->file->watch, node_row(h->node));
+    if (h->file->watch != WATCH_WAIT)
+        return 0;
+    int result = subject_load(h->tree, h->node, h->uid, &now);
+    if (result == 0 && job_state_terminal(now.job.state))
+        watch_ended(h->watch, job_state_name(now.job.state));
+    return result;
+}
+
 static int open_by_type(struct handle *h, struct subject *s)
 {
     switch (h->file->type) {
     case FILE_TEXT:
+        h->fresh = is_watched_text(h);
         return h->file->render(s, &h->text);
+    case FILE_STREAM:
+        return open_stream(h, s);
     case FILE_CTL:
     case FILE_SWITCH:
         return h->readable && h->file->render ? h->file->render(s, &h->text) : 0;
@@ -200,9 +231,10 @@ static int open_by_type(struct handle *h, struct subject *s)
     }
 }
 
-static bool is_stream(const struct file *f)
+static bool is_stream(const struct file *f, const struct subject *s)
 {
-    return f->type == FILE_CTL || (f->type == FILE_SWITCH && !f->render);
+    return f->type == FILE_CTL || (f->type == FILE_SWITCH && !f->render) ||
+           (f->type == FILE_STREAM && !file_final(f, s));
 }
 
 static struct handle *new_handle(struct tree *t, const struct file *file, uid_t uid)
@@ -249,7 +281,8 @@ int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handl
         return EACCES;
     struct handle *h = new_handle(t, file, uid);
     h->readable = (flags & O_ACCMODE) != O_WRONLY;
-    h->mode = is_stream(file)        ? HANDLE_STREAM
+    h->node = node;
+    h->mode = is_stream(file, &s)    ? HANDLE_STREAM
               : file_final(file, &s) ? HANDLE_CACHED
                                      : HANDLE_DIRECT;
     memcpy(h->job, s.job.ulid, sizeof h->job);
@@ -306,6 +339,7 @@ void handle_close(struct handle *h)
 {
     unlink_handle(h);
     drop_rest(h);
+    watch_close(h->watch);
     service_close_object(&h->object);
     fd_close(&h->fd);
     buf_release(&h->text);
@@ -391,6 +425,37 @@ static int read_object(struct handle *h, char *out, size_t size, uint64_t offset
     return 0;
 }
 
+/* The text of this moment. */
+static int render_again(struct handle *h, struct buf *out)
+{
+    SUBJECT(s);
+    int result = subject_load(h->tree, h->node, h->uid, &s);
+
+    return result != 0 ? result : h->file->render(&s, out);
+}
+
+static int read_watched_text(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got)
+{
+    struct buf now = BUF_INIT;
+    int result = 0;
+
+    *got = 0;
+    pthread_mutex_lock(&h->lock);
+    if (offset == 0 && !h->fresh) {
+        result = render_again(h, &now);
+        if (result == 0) {
+            buf_truncate(&h->text, 0);
+            buf_add(&h->text, buf_text(&now), now.len);
+        }
+        buf_release(&now);
+    }
+    h->fresh = false;
+    if (result == 0)
+        *got = slice(&h->text, out, size, offset);
+    pthread_mutex_unlock(&h->lock);
+    return result;
+}
+
 int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_t *got)
 {
     switch (h->file->type) {
@@ -402,15 +467,78 @@ int handle_read(struct handle *h, char *out, size_t size, uint64_t offset, size_
     case FILE_CTL:
         *got = read_stream(h, out, size);
         return 0;
+    case FILE_STREAM:
+        *got = slice(&h->text, out, size, offset);
+        return handle_blocks(h) ? EAGAIN : 0;
     case FILE_SWITCH:
         pthread_mutex_lock(&h->lock);
         *got = slice(&h->text, out, size, offset);
         pthread_mutex_unlock(&h->lock);
         return 0;
     default:
+        if (is_watched_text(h))
+            return read_watched_text(h, out, size, offset, got);
         *got = slice(&h->text, out, size, offset);
         return 0;
     }
+}
+
+/* ---- waiting ---- */
+
+bool handle_blocks(const struct handle *h)
+{
+    return h->file->type == FILE_STREAM && h->mode == HANDLE_STREAM;
+}
+
+struct tree *handle_tree(const struct handle *h)
+{
+    return h->tree;
+}
+
+struct watch *handle_watch(struct handle *h)
+{
+    if (!is_watched_text(h))
+        return h->watch;
+    pthread_mutex_lock(&h->lock);
+    if (!h->watch)
+        h->watch = watch_open(h->tree->waiters, h->file->watch, node_row(h->node));
+    pthread_mutex_unlock(&h->lock);
+    return h->watch;
+}
+
+/* What cannot be rendered any more has changed. */
+static bool text_changed(struct handle *h)
+{
+    struct buf now = BUF_INIT;
+
+    pthread_mutex_lock(&h->lock);
+    bool changed = render_again(h, &now) != 0 || now.len != h->text.len ||
+                   memcmp(buf_text(&now), buf_text(&h->text), now.len) != 0;
+    h->fresh = false;
+    pthread_mutex_unlock(&h->lock);
+    buf_release(&now);
+    return changed;
+}
+
+unsigned handle_poll(struct handle *h)
+{
+    const unsigned readable = POLLIN | POLLRDNORM;
+
+    if (handle_blocks(h))
+        return watch_ready(h->watch) ? readable : 0;
+    if (is_watched_text(h))
+        return readable | (text_changed(h) ? POLLPRI | POLLERR : 0);
+    return readable | POLLOUT | POLLWRNORM;
+}
+
+int handle_refuse_wait(struct handle *h)
+{
+    struct error err;
+
+    error_set(&err, ERR_QUEUE_FULL,
+              "%d reads of wait and events are waiting, and no more can: end some, or poll",
+              LIMIT_WAITERS);
+    return fail(h, &err, "", 0);
 }
 
 /* ---- ctl ---- */

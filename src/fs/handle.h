@@ -8,6 +8,11 @@
  *   payload  what the source gave, decoded from it
  *   ctl      commands in, one line each; the ids of the jobs they started out; so is a store's run
  *   switch   "1" in, of some also "0"; these can be read, too
+ *   stream   blocks until there is something: not read here but through waiters.h. Once what it
+ *            waits for is final it is a text
+ *
+ * A text that can be polled for changes is rendered anew by a read at offset 0, but for the first
+ * one after the open: so poll, then pread(0), again and again, works with one open file.
  *
  * Commands act in handle_write and nowhere else: a shell flushes before it writes and looks at no
  * answer but write's. Whoever opened the file is who asks, whichever process writes.
@@ -21,6 +26,7 @@
 #include "fs/tree.h"
 
 struct handle;
+struct watch;
 
 /* How the kernel shall treat the file. */
 enum handle_mode {
@@ -49,6 +55,17 @@ int handle_write(struct handle *h, const char *data, size_t len, size_t *taken);
 void handle_close(struct handle *h);
 /* Closes every handle of the tree, when no other thread uses it any more. */
 void handle_close_all(struct tree *t);
+
+/* Is it a stream? Then its reads are those of its watch, and handle_read says EAGAIN. */
+bool handle_blocks(const struct handle *h);
+/* What of it can be waited for; NULL if nothing. It is closed with the handle. */
+struct watch *handle_watch(struct handle *h);
+/* The events of poll(2) at this moment. Of a text: POLLPRI and POLLERR, as in sysfs, if it differs
+ * from what was last read. */
+unsigned handle_poll(struct handle *h);
+/* A read that cannot be parked since too many are: keeps the sentence, gives the errno. */
+int handle_refuse_wait(struct handle *h);
+struct tree *handle_tree(const struct handle *h);
 
 /* What an object of an archive is that is open, also when its record is gone; else ENOENT. */
 int handle_attr(struct tree *t, node_id node, struct node_attr *out);

@@ -2,7 +2,8 @@
 /*
  * ops.c - FUSE requests, translated to tree.c and handle.c and answered.
  *
- * Every request is answered before its function returns: none waits for a job. What is missing in
+ * Every request is answered before its function returns, but for reads that wait for something:
+ * wait.c parks them. No worker ever waits for a job. What is missing in
  * the table is missing on purpose:
  *   flush, fsync     a shell flushes before it writes; the kernel remembers that there is none
  *   forget           replied to, but nodes are numbers and hold nothing
@@ -14,6 +15,7 @@
 
 #include "fs/handle.h"
 #include "fs/removal.h"
+#include "fs/wait.h"
 #include "keepfs/limits.h"
 
 #include <errno.h>
@@ -49,6 +51,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     struct ops_context *c = userdata;
 
     conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC);
+    wait_init(c->tree->waiters);
     if (c->ready)
         c->ready(c->ready_ctx);
 }
@@ -200,6 +203,10 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                     struct fuse_file_info *fi)
 {
+    if (handle_blocks(handle(fi))) {
+        wait_read(req, handle(fi), size, fi->flags);
+        return;
+    }
     char *data = xmalloc(size);
     size_t got;
     int result = handle_read(handle(fi), data, size, (uint64_t)off, &got);
@@ -224,6 +231,13 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
         fuse_reply_err(req, result);
     else
         fuse_reply_write(req, taken);
+}
+
+static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+                    struct fuse_pollhandle *ph)
+{
+    (void)ino;
+    wait_poll(req, handle(fi), ph);
 }
 
 /* No blocks: df leaves it out, and nobody waits for space. */
@@ -313,6 +327,7 @@ const struct fuse_lowlevel_ops fs_ops = {
     .release = op_release,
     .read = op_read,
     .write = op_write,
+    .poll = op_poll,
     .statfs = op_statfs,
     .mknod = op_mknod,
     .create = op_create,

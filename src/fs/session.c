@@ -9,7 +9,10 @@
  * request that was read is answered. A stop before the loop began leaves the flag set, and the loop
  * ends as it begins. `lock` guards running.
  *
- * The notifier is ended before that, while requests are still answered: it may wait for a lock of
+ * Parked reads are answered before that, while their answers still reach the readers; who comes
+ * later is answered at once.
+ *
+ * The notifier is ended first, while requests are still answered: it may wait for a lock of
  * the kernel that somebody holds until an answer comes.
  *
  * Unmounted from outside: the device says ENODEV, the loop ends without an error.
@@ -21,6 +24,7 @@
 #include "fs/session.h"
 
 #include "fs/ops.h"
+#include "fs/wait.h"
 #include "util/fsutil.h"
 #include "util/log.h"
 
@@ -281,6 +285,30 @@ static int start_notifier(struct session *s, struct error *err)
     return 0;
 }
 
+/* ---- what waits ---- */
+
+static int start_waiters(struct session *s, struct error *err)
+{
+    struct catalog *catalog = service_catalog(s->tree.service);
+
+    s->tree.waiters = waiters_start(&wait_calls, err);
+    if (!s->tree.waiters)
+        return -1;
+    catalog_on_event(catalog, waiters_event, s->tree.waiters);
+    catalog_on_progress(catalog, waiters_progress, s->tree.waiters);
+    return 0;
+}
+
+/* Nobody tells them anything any more when this returns. */
+static void stop_waiters(struct session *s)
+{
+    if (!s->tree.waiters)
+        return;
+    catalog_on_event(service_catalog(s->tree.service), NULL, NULL);
+    catalog_on_progress(service_catalog(s->tree.service), NULL, NULL);
+    waiters_stop(s->tree.waiters);
+}
+
 static struct session *new_shell(const struct session_options *options)
 {
     struct session *s = xcalloc(1, sizeof *s);
@@ -314,7 +342,8 @@ struct session *session_mount(struct service *service, const struct session_opti
         return NULL;
     }
     if (check_mountpoint(options->mountpoint, err) == 0 && new_fuse(s, options, err) == 0 &&
-        start_notifier(s, err) == 0 && mount_fuse(s, options, err) == 0)
+        start_notifier(s, err) == 0 && start_waiters(s, err) == 0 &&
+        mount_fuse(s, options, err) == 0)
         return s;
     session_free(s);
     return NULL;
@@ -326,6 +355,7 @@ void session_free(struct session *s)
 
     if (!s)
         return;
+    stop_waiters(s);
     bool stopped = !notifier || notifier_stop(notifier, NOTIFIER_STOP_MS);
     if (s->mounted)
         fuse_session_unmount(s->fuse);
@@ -336,7 +366,9 @@ void session_free(struct session *s)
     notifier_free(notifier);
     if (s->fuse)
         fuse_session_destroy(s->fuse);
+    struct waiters *waiters = s->tree.waiters;
     tree_release(&s->tree);
+    waiters_free(waiters);
     free_shell(s);
 }
 
@@ -395,6 +427,7 @@ bool session_stop(struct session *s, int deadline_ms)
 
     if (!notifier_stop(s->context.notifier, deadline_ms))
         return false;
+    waiters_stop(s->tree.waiters);
     fuse_session_exit(s->fuse);
     pthread_mutex_lock(&s->lock);
     while (s->running && clock_monotonic() < end) {

@@ -4,11 +4,12 @@
  *
  * Life: session_mount -> session_run (blocks) -> session_free. session_stop ends session_run.
  *
- * Rooms inside src/fs: session.c and ops.c are the only files that know FUSE. tree.c and node.c
- * give names, nodes and attributes; files.c the text of each file, a row and a function each;
- * access.c says whose each is, audit.c tells the operator who commanded what;
- * handle.c what is behind an open file; removal.c what can be removed; notify.c tells the kernel
- * what keepfs removed. These can be tested without a mount.
+ * Rooms inside src/fs: session.c, ops.c and wait.c are the only files that know FUSE. tree.c and
+ * node.c give names, nodes and attributes; files.c the text of each file, a row and a function
+ * each; access.c says whose each is, audit.c tells the operator who commanded what; views.c
+ * directories of links; handle.c what is behind an open file; waiters.c reads that are parked and
+ * polls, event_ring.c the lines of events, wait.c how these two meet FUSE; removal.c what can be
+ * removed; notify.c tells the kernel what keepfs removed. These can be tested without a mount.
  */
 #ifndef KEEPFS_FS_SESSION_H
 #define KEEPFS_FS_SESSION_H

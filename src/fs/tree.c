@@ -147,6 +147,13 @@ static int file_size(const struct file *f, struct subject *s, uint64_t *size)
     case FILE_PAYLOAD:
         *size = f->size(s);
         return 0;
+    case FILE_STREAM:
+        if (!file_final(f, s))
+            return 0;
+        result = f->render(s, &text);
+        *size = text.len;
+        buf_release(&text);
+        return result;
     case FILE_LOG:
         return log_size(s, size);
     default:

@@ -94,6 +94,7 @@ struct tree {
     pthread_mutex_t lock;    /* guards handles */
     struct handle *handles;  /* all that are open: see handle_close_all */
     struct leaving *leaving; /* records that are being removed: removal.c */
+    struct waiters *waiters; /* the session's, who outlive the handles */
 };
 
 /* Makes the rows of all stores and repos, as a reload does for new ones: what could fail for want

@@ -23,7 +23,7 @@ declare -gA MAY=(
 
 # header of a library : the files that may include it
 declare -gA HOME_OF=(
-    [fuse]='src/fs/(session|ops)\.[ch]'
+    [fuse]='src/fs/(session|ops|wait)\.[ch]'
     [sqlite3.h]='src/catalog/[a-z_]+\.[ch]|src/source/sqlite[a-z_]*\.[ch]'
     [openssl/]='src/(stream|archive)/[a-z_]+\.c'
     [zstd]='src/(stream|archive)/[a-z_]+\.c'

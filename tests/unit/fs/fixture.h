@@ -10,6 +10,7 @@
 #include "archive/policy.h"
 #include "fs/handle.h"
 #include "fs/tree.h"
+#include "fs/waiters.h"
 #include "util/fsutil.h"
 #include "util/ulid.h"
 
@@ -212,8 +213,28 @@ static void fixture_config(struct fixture *f)
                  xstrdup("100000"), 0);
 }
 
+/* Who has no request to answer has none to lose. */
+static inline void no_data(void *request, const char *data, size_t len)
+{
+    (void)request;
+    (void)data;
+    (void)len;
+}
+
+static inline void no_error(void *request, int errnum)
+{
+    (void)request;
+    (void)errnum;
+}
+
+static inline void no_poll(void *poll)
+{
+    (void)poll;
+}
+
 static int fixture_setup(void **state)
 {
+    const struct waiters_calls calls = {no_data, no_error, no_poll, no_poll};
     struct fixture *f = xcalloc(1, sizeof *f);
     struct error err;
 
@@ -231,6 +252,11 @@ static int fixture_setup(void **state)
     f->service = service_new(&f->config, f->catalog, &f->clock);
     if (tree_init(&f->tree, f->service, &f->clock, &err) != 0)
         return -1;
+    f->tree.waiters = waiters_start(&calls, &err);
+    if (!f->tree.waiters)
+        return -1;
+    catalog_on_event(f->catalog, waiters_event, f->tree.waiters);
+    catalog_on_progress(f->catalog, waiters_progress, f->tree.waiters);
     memory_holds("0123456789");
     *state = f;
     return 0;
@@ -242,6 +268,9 @@ static int fixture_teardown(void **state)
 
     tree_release(&f->tree);
     service_stop(f->service, 0); /* forgets what was queued */
+    catalog_on_event(f->catalog, NULL, NULL);
+    catalog_on_progress(f->catalog, NULL, NULL);
+    waiters_free(f->tree.waiters);
     service_free(f->service);
     catalog_close(f->catalog);
     settings_release(&f->config.settings);
@@ -369,7 +398,7 @@ __attribute__((format(printf, 2, 3))) static inline struct node_attr find(struct
     return a;
 }
 
-/* All that an open of the node reads, NUL-terminated; the caller frees. */
+/* All that an open of the node reads, NUL-terminated; the caller frees. Of what would block, "". */
 static inline char *read_node(struct fixture *f, node_id node, uid_t uid, size_t *len)
 {
     struct handle *h;
@@ -379,7 +408,8 @@ static inline char *read_node(struct fixture *f, node_id node, uid_t uid, size_t
 
     assert_int_equal(handle_open(&f->tree, node, O_RDONLY, uid, &h), 0);
     do {
-        assert_int_equal(handle_read(h, data, sizeof data, text.len, &got), 0);
+        assert_int_equal(handle_read(h, data, sizeof data, text.len, &got),
+                         handle_blocks(h) ? EAGAIN : 0);
         buf_add(&text, data, got);
     } while (got > 0);
     handle_close(h);

@@ -2,6 +2,8 @@
 /* handle.c: commands and their answers, texts, logs. Archives are in test_handle_objects.c. */
 #include "fixture.h"
 
+#include <poll.h>
+
 /* What write(2) would say: bytes taken, or minus the errno. */
 static int put(struct handle *h, const char *text)
 {
@@ -460,6 +462,120 @@ static void a_text_is_of_the_moment_of_its_open(void **state)
     handle_close(h);
 }
 
+/* ---- what is waited for ---- */
+
+static void wait_blocks_until_the_job_has_ended_and_is_a_file_then(void **state)
+{
+    struct fixture *f = *state;
+    struct job j = insert_job(f, "");
+    char path[64];
+
+    snprintf(path, sizeof path, "jobs/%s/wait", j.ulid);
+    assert_int_equal(find(f, "%s", path).st.st_size, 0);
+    struct handle *h = open_as(f, ME, O_RDONLY, path);
+    assert_int_equal(handle_mode(h), HANDLE_STREAM);
+    assert_true(handle_blocks(h));
+    assert_int_equal(handle_poll(h), 0);
+    fail_job(f, j.ulid, JOB_FAILED);
+    assert_int_equal(handle_poll(h), POLLIN | POLLRDNORM);
+    handle_close(h);
+    assert_int_equal(find(f, "%s", path).st.st_size, strlen("failed\n"));
+    assert_true(find(f, "%s", path).final);
+    assert_text(f, "failed\n", "jobs/%s/wait", j.ulid);
+    h = open_as(f, ME, O_RDONLY, path);
+    assert_int_equal(handle_mode(h), HANDLE_CACHED);
+    assert_false(handle_blocks(h));
+    assert_null(handle_watch(h));
+    assert_true(handle_poll(h) & POLLIN);
+    handle_close(h);
+}
+
+static void events_is_a_stream_that_is_readable_once_something_happened(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(find(f, "events").st.st_mode, S_IFREG | 0440);
+    assert_int_equal(find(f, "events").st.st_size, 0);
+    struct handle *h = open_as(f, ME, O_RDONLY, "events");
+    assert_int_equal(handle_mode(h), HANDLE_STREAM);
+    assert_true(handle_blocks(h));
+    assert_int_equal(handle_poll(h), 0);
+    insert_job(f, "");
+    assert_int_equal(handle_poll(h), POLLIN | POLLRDNORM);
+    handle_close(h);
+}
+
+/* A read at offset 0, as a string. */
+static const char *reread(struct handle *h, char text[64])
+{
+    size_t got;
+
+    assert_int_equal(handle_read(h, text, 63, 0, &got), 0);
+    text[got] = '\0';
+    return text;
+}
+
+static void poll_tells_of_a_change_until_it_was_read(void **state)
+{
+    struct fixture *f = *state;
+    struct job j = insert_job(f, "");
+    char status[64], progress[64], text[64], record[ULID_LEN + 1];
+    struct error err;
+
+    snprintf(status, sizeof status, "jobs/%s/status", j.ulid);
+    snprintf(progress, sizeof progress, "jobs/%s/progress", j.ulid);
+    struct handle *s = open_as(f, ME, O_RDONLY, status), *p = open_as(f, ME, O_RDONLY, progress);
+    assert_non_null(handle_watch(s));
+    assert_ptr_equal(handle_watch(s), handle_watch(s));
+    assert_int_equal(handle_poll(s), POLLIN | POLLRDNORM);
+    start_job(f, j.ulid, record);
+    assert_int_equal(handle_poll(s), POLLIN | POLLRDNORM | POLLPRI | POLLERR);
+    assert_int_equal(handle_poll(s), POLLIN | POLLRDNORM | POLLPRI | POLLERR);
+    assert_string_equal(reread(s, text), "running\n");
+    assert_int_equal(handle_poll(s), POLLIN | POLLRDNORM);
+    assert_string_equal(reread(p, text), "0\n");
+    assert_int_equal(
+        catalog_job_progress(f->catalog, j.ulid, &(struct job_progress){.percent = 42}, &err), 0);
+    assert_int_equal(handle_poll(s), POLLIN | POLLRDNORM);
+    assert_int_equal(handle_poll(p), POLLIN | POLLRDNORM | POLLPRI | POLLERR);
+    assert_string_equal(reread(p, text), "42\n");
+    fail_job(f, j.ulid, JOB_FAILED);
+    assert_string_equal(reread(s, text), "failed\n");
+    assert_string_equal(reread(s, text), "failed\n");
+    assert_int_equal(handle_poll(s), POLLIN | POLLRDNORM);
+    handle_close(s);
+    handle_close(p);
+    /* Of what has no watch poll says what it always said. */
+    struct handle *h = open_as(f, ME, O_RDONLY, "README");
+    assert_null(handle_watch(h));
+    assert_int_equal(handle_poll(h), POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
+    handle_close(h);
+}
+
+static void a_first_read_is_of_the_open_and_later_ones_at_0_are_new(void **state)
+{
+    struct fixture *f = *state;
+    struct job j = insert_job(f, "");
+    char path[64], text[64], record[ULID_LEN + 1];
+
+    snprintf(path, sizeof path, "jobs/%s/status", j.ulid);
+    struct handle *h = open_as(f, ME, O_RDONLY, path);
+    start_job(f, j.ulid, record);
+    assert_string_equal(reread(h, text), "pending\n");
+    assert_string_equal(reread(h, text), "running\n");
+    handle_close(h);
+}
+
+static void a_read_too_many_says_why(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_RDONLY, "events");
+
+    assert_int_equal(handle_refuse_wait(h), EAGAIN);
+    assert_last_error(f, ME, "errno EAGAIN\npath events\ninput \nmessage 16384 reads of wait");
+    handle_close(h);
+}
+
 /* ---- log ---- */
 
 static void append_log(struct fixture *f, const char *job, const char *text)
@@ -519,6 +635,11 @@ int main(void)
         TREE_TEST(only_commands_open_for_writing),
         TREE_TEST(final_bytes_are_cached_and_live_ones_are_not),
         TREE_TEST(a_text_is_of_the_moment_of_its_open),
+        TREE_TEST(wait_blocks_until_the_job_has_ended_and_is_a_file_then),
+        TREE_TEST(events_is_a_stream_that_is_readable_once_something_happened),
+        TREE_TEST(poll_tells_of_a_change_until_it_was_read),
+        TREE_TEST(a_first_read_is_of_the_open_and_later_ones_at_0_are_new),
+        TREE_TEST(a_read_too_many_says_why),
         TREE_TEST(a_log_grows_under_its_reader_also_from_before_its_first_line),
     };
 
