@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "util/cron.h"
+#include "util/duration.h"
 #include "util/spawn.h"
 
 #include <stdio.h>
@@ -55,6 +56,13 @@ int config_permille(const char *text)
 static const char *ratio_fault(const char *text)
 {
     return config_permille(text) < 0 ? "is no ratio" : NULL;
+}
+
+static const char *duration_fault(const char *text)
+{
+    int64_t seconds;
+
+    return duration_parse(text, &seconds) ? NULL : "is no duration";
 }
 
 /* ---- the rows ---- */
@@ -144,6 +152,12 @@ const struct setting config_repo_settings[] = {
      .min = 1,
      .max = 86400,
      .help = "seconds before each of these"},
+    {.key = "expect_every",
+     .type = SETTING_TEXT,
+     .fault = duration_fault,
+     .allowed = "90m, 6h, 1d12h, a number of seconds, up to ten years; never or 0",
+     .help = "overdue without a good backup for so long; by default the longest time between two "
+             "starts of the schedule, and half of it"},
     KEEP("keep_count", "keep the newest so many records"),
     KEEP("keep_age_days", "keep every record of the last so many days"),
     KEEP("keep_hourly", "keep the newest record of each of so many hours that have any"),

@@ -99,6 +99,11 @@ struct destination_kind {
      * disk that is not there? ERR_DESTINATION_NOT_FOUND with errnum 0 if it is not. What is absent
      * here then says nothing. */
     int (*recognise)(struct destination *d, struct error *err);
+
+    /* How many bytes could still be written here, and how many the place has in all. NULL if the
+     * kind cannot tell. */
+    int (*room)(struct destination *d, uint64_t *free_bytes, uint64_t *total_bytes,
+                struct error *err);
 };
 
 extern const struct destination_kind *const destination_kinds[];

@@ -29,6 +29,7 @@ enum {
     LIMIT_GROUP_ENTRY = 1 << 20,  /* one group of the system, with its members' names */
     LIMIT_EVENTS = 1024,          /* kept for the readers of events; the oldest go first */
     LIMIT_WAITERS = 16384,        /* reads of wait and events that are parked */
+    LIMIT_OUTCOMES = 16,          /* kinds of jobs, by the states they end in */
     LIMIT_STATS = 32,             /* figures of one job */
     LIMIT_PAYLOAD_ID = 1024,      /* one payload id */
     LIMIT_TREE_DEPTH = 4096,      /* nesting of a directory store: one descriptor per level */

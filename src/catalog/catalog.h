@@ -323,4 +323,57 @@ int catalog_tick_get(struct catalog *c, const char *store, const char *repo, tim
 int catalog_tick_set(struct catalog *c, const char *store, const char *repo, time_ms handled,
                      struct error *err);
 
+/* ---- how repos stand: for those who watch ---- */
+
+/* How many jobs of a repo ended so since the catalog was made, those that were pruned since, too.
+ */
+struct outcome_sum {
+    char kind[16];
+    enum job_state state;
+    uint64_t jobs;
+    time_ms run_ms; /* of all of them, from start to end */
+};
+
+/* How a repo stands, in sum. A few searches by key, however long the history is. */
+struct repo_standing {
+    /* The newest good record, or "". As of `now`: one that is dated later counts only if there is
+     * no other. */
+    char newest[ULID_LEN + 1];
+    time_ms newest_at;
+    uint64_t newest_size_bytes, newest_content_bytes;
+    time_ms latest_at; /* the latest date of all good records, also one behind `now` */
+    /* Of all good records. */
+    size_t records, suspect;
+    double size_bytes, content_bytes;
+    /* The backup that ended last, or "". */
+    char job[ULID_LEN + 1];
+    enum job_state job_state;
+    enum error_code job_error;
+    time_ms job_finished_at;
+    time_ms job_run_ms;
+    struct outcome_sum outcomes[LIMIT_OUTCOMES];
+    size_t outcome_count;
+};
+int catalog_repo_standing(struct catalog *c, const char *store, const char *repo, time_ms now,
+                          struct repo_standing *out, struct error *err);
+/* The newest record of the repo that is suspect; ERR_NOT_FOUND if none is. `ulid` has room for
+ * ULID_LEN + 1. */
+int catalog_record_suspect(struct catalog *c, const char *store, const char *repo, char *ulid,
+                           struct error *err);
+
+/*
+ * Since when backups of repos are expected: `since` becomes what is stored, or `now`, which is
+ * stored then; also if what is stored is later than that by more than a minute, as by a clock that
+ * was wrong. Of one that is not `expected` it becomes 0, and begins anew when it is again. All in
+ * one transaction; on failure what is not stored is not known either.
+ */
+struct expectation {
+    const char *store, *repo;
+    bool expected;
+    bool changed; /* what is stored was */
+    time_ms since;
+};
+int catalog_expect(struct catalog *c, struct expectation *items, size_t count, time_ms now,
+                   struct error *err);
+
 #endif

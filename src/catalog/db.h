@@ -95,6 +95,13 @@ enum db_sql {
     SQL_RECORD_NEXT_DAY,
     SQL_RECORD_NOT_LATER,
     SQL_RECORD_JSON,
+    SQL_NEWEST,
+    SQL_HOLDINGS,
+    SQL_SUSPECT,
+    SQL_OUTCOMES,
+    SQL_EXPECTED_GET,
+    SQL_EXPECTED_SET,
+    SQL_EXPECTED_DELETE,
 
     SQL_COUNT
 };
@@ -105,7 +112,7 @@ struct db_text {
     const char *text;
 };
 extern const struct db_text job_sql[], job_json_sql[], prune_sql[], record_sql[],
-    record_change_sql[], store_sql[], view_sql[], record_json_sql[];
+    record_change_sql[], store_sql[], view_sql[], record_json_sql[], standing_sql[];
 
 /* Those of the transaction under way. */
 struct events {
@@ -252,6 +259,12 @@ struct record_standing {
 /* 1, 0 if there is no such row, -1. */
 int record_standing(struct catalog *c, const char *ulid, struct record_standing *out,
                     struct error *err);
+
+/* ---- stores.c, for standing.c ---- */
+
+/* The row of a repo, made if needed, within a transaction. */
+int repo_make(struct catalog *c, const char *store, const char *repo, int64_t *row,
+              struct error *err);
 
 /* The tick of a repo's schedule, within a transaction. */
 int db_set_tick(struct catalog *c, const char *store, const char *repo, time_ms handled,

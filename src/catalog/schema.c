@@ -22,6 +22,14 @@
  * value, the first day of the year 0, is what is added before the division and taken off again, so
  * that it rounds down.
  *
+ * Sums are kept by triggers, in the transaction that changes what they sum up, whichever statement
+ * that is. holdings: the good records of each repo (bytes are REAL: what manifests claim may add up
+ * to more than an integer holds, and a sum must not fail the row). outcomes: how jobs of a repo
+ * ended, ever, also those that were pruned since; `job` is the row of the last that ended so, which
+ * says which of a repo's outcomes is the last one whatever the clock did.
+ *
+ * expected.since is when it was first expected of a repo that it has backups.
+ *
  * Every index is there for a statement that has to be a search with a million jobs; the partial
  * ones stay as small as what is pending, keyed or good. jobs_finished gives pruning the oldest, and
  * jobs_succeeded, whose last column is the row, the newest success that it has to keep. Rows of
@@ -124,6 +132,79 @@ static const char *const versions[] = {
     "CREATE INDEX records_in_store ON records (store) WHERE state = 'good';"
     "CREATE INDEX records_pinned ON records (id) WHERE pinned = 1 AND state = 'good';"
     "CREATE INDEX jobs_of_store ON jobs (store);",
+
+    "CREATE TABLE holdings ("
+    "  store TEXT NOT NULL,"
+    "  repo TEXT NOT NULL,"
+    "  records INTEGER NOT NULL,"
+    "  suspect INTEGER NOT NULL,"
+    "  size_bytes REAL NOT NULL,"
+    "  content_bytes REAL NOT NULL,"
+    "  PRIMARY KEY (store, repo)"
+    ") STRICT, WITHOUT ROWID;"
+    "INSERT INTO holdings SELECT store, repo, count(*), sum(suspect = 1), total(size_bytes),"
+    "  total(content_bytes) FROM records WHERE state = 'good' GROUP BY store, repo;"
+    "CREATE TRIGGER records_come AFTER INSERT ON records WHEN new.state = 'good' BEGIN"
+    "  INSERT INTO holdings VALUES (new.store, new.repo, 1, new.suspect = 1, new.size_bytes,"
+    "    new.content_bytes) ON CONFLICT (store, repo) DO UPDATE SET records = records + 1,"
+    "    suspect = suspect + excluded.suspect, size_bytes = size_bytes + excluded.size_bytes,"
+    "    content_bytes = content_bytes + excluded.content_bytes;"
+    " END;"
+    "CREATE TRIGGER records_change AFTER UPDATE OF store, repo, state, suspect, size_bytes,"
+    " content_bytes ON records BEGIN"
+    "  UPDATE holdings SET records = records - 1, suspect = suspect - (old.suspect = 1),"
+    "    size_bytes = size_bytes - old.size_bytes,"
+    "    content_bytes = content_bytes - old.content_bytes"
+    "    WHERE old.state = 'good' AND store = old.store AND repo = old.repo;"
+    "  INSERT INTO holdings SELECT new.store, new.repo, 1, new.suspect = 1, new.size_bytes,"
+    "    new.content_bytes WHERE new.state = 'good'"
+    "    ON CONFLICT (store, repo) DO UPDATE SET records = records + 1,"
+    "    suspect = suspect + excluded.suspect, size_bytes = size_bytes + excluded.size_bytes,"
+    "    content_bytes = content_bytes + excluded.content_bytes;"
+    " END;"
+    "CREATE TRIGGER records_go AFTER DELETE ON records WHEN old.state = 'good' BEGIN"
+    "  UPDATE holdings SET records = records - 1, suspect = suspect - (old.suspect = 1),"
+    "    size_bytes = size_bytes - old.size_bytes,"
+    "    content_bytes = content_bytes - old.content_bytes"
+    "    WHERE store = old.store AND repo = old.repo;"
+    " END;"
+    "CREATE INDEX records_suspect ON records (store, repo, created_at, ulid)"
+    "  WHERE suspect = 1 AND state = 'good';"
+
+    "CREATE TABLE outcomes ("
+    "  store TEXT NOT NULL,"
+    "  repo TEXT NOT NULL,"
+    "  kind TEXT NOT NULL,"
+    "  state TEXT NOT NULL,"
+    "  jobs INTEGER NOT NULL,"
+    "  run_ms INTEGER NOT NULL,"
+    "  job INTEGER NOT NULL,"
+    "  ulid TEXT NOT NULL,"
+    "  finished_at INTEGER NOT NULL,"
+    "  last_ms INTEGER NOT NULL,"
+    "  error_code TEXT,"
+    "  PRIMARY KEY (store, repo, kind, state)"
+    ") STRICT, WITHOUT ROWID;"
+    /* SQLite takes the other columns from the row that has max(). */
+    "INSERT INTO outcomes SELECT store, repo, kind, state, count(*),"
+    "  sum(max(0, finished_at - coalesce(started_at, finished_at))), max(id), ulid, finished_at,"
+    "  max(0, finished_at - coalesce(started_at, finished_at)), error_code FROM jobs"
+    "  WHERE finished_at IS NOT NULL GROUP BY store, repo, kind, state;"
+    "CREATE TRIGGER jobs_end AFTER UPDATE OF state ON jobs"
+    " WHEN old.finished_at IS NULL AND new.finished_at IS NOT NULL BEGIN"
+    "  INSERT INTO outcomes SELECT new.store, new.repo, new.kind, new.state, 1, ms, new.id,"
+    "    new.ulid, new.finished_at, ms, new.error_code FROM (SELECT"
+    "    max(0, new.finished_at - coalesce(new.started_at, new.finished_at)) AS ms) WHERE true"
+    "    ON CONFLICT (store, repo, kind, state) DO UPDATE SET jobs = jobs + 1,"
+    "    run_ms = run_ms + excluded.run_ms, job = excluded.job, ulid = excluded.ulid,"
+    "    finished_at = excluded.finished_at, last_ms = excluded.last_ms,"
+    "    error_code = excluded.error_code;"
+    " END;"
+
+    "CREATE TABLE expected ("
+    "  repo INTEGER PRIMARY KEY REFERENCES repos (id),"
+    "  since INTEGER NOT NULL"
+    ") STRICT;",
 };
 
 #define VERSION ((int)(sizeof versions / sizeof versions[0]))

@@ -119,6 +119,12 @@ static int make_place(struct catalog *c, const char *store, const char *repo, co
     return db_run(c, s, err);
 }
 
+int repo_make(struct catalog *c, const char *store, const char *repo, int64_t *row,
+              struct error *err)
+{
+    return make_repo(c, store, repo, row, err);
+}
+
 int catalog_store_row(struct catalog *c, const char *store, int64_t *row, struct error *err)
 {
     DB_HOLD(c);

@@ -187,6 +187,20 @@ static int local_recognise(struct destination *d, struct error *err)
     return require_mark(local_of(d), err);
 }
 
+/* For an ordinary user the blocks that are reserved for root are no room. */
+static int local_room(struct destination *d, uint64_t *free_bytes, uint64_t *total_bytes,
+                      struct error *err)
+{
+    const struct local *l = local_of(d);
+    struct statvfs fs;
+
+    if (fstatvfs(l->root_fd, &fs) != 0)
+        return error_sys(err, SIDE_DESTINATION, errno, "%s", l->root);
+    *free_bytes = (uint64_t)(geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * fs.f_frsize;
+    *total_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
+    return 0;
+}
+
 /* ---- removing ---- */
 
 int local_open_below(const struct local *l, const char *name)
@@ -500,4 +514,5 @@ const struct destination_kind destination_local = {
     .delete_group = local_delete_group,
     .discard = local_discard,
     .recognise = local_recognise,
+    .room = local_room,
 };

@@ -11,6 +11,7 @@
 #include "archive/policy.h"
 #include "fs/run_file.h"
 #include "fs/text.h"
+#include "fs/watch.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -378,6 +379,9 @@ static const struct file files[] = {
      .watch = WATCH_EVENTS},
     SWITCH(NODE_ROOT, "reload", 0220, NULL, turn_reload,
            "write 1 to read the configuration again, and nothing else"),
+    TEXT(NODE_ROOT, "status", 0444, CACHE_NEVER, watch_status),
+    TEXT(NODE_ROOT, "metrics", 0444, CACHE_NEVER, watch_metrics),
+    DIRECTORY(NODE_ROOT, "overdue", NODE_OVERDUE),
     DIRECTORY(NODE_ROOT, "jobs", NODE_JOBS),
     DIRECTORY(NODE_ROOT, "records", NODE_RECORDS),
     DIRECTORY(NODE_ROOT, "stores", NODE_STORES),
@@ -482,6 +486,15 @@ static const struct file files[] = {
     REPO_TEXT("encrypted", repo_encrypted),
     REPO_TEXT("compression", repo_compression),
     REPO_TEXT("next_run", repo_next_run),
+    REPO_TEXT("expect_every", watch_expect_every),
+    {.dir = NODE_REPO,
+     .name = "last_success",
+     .type = FILE_TEXT,
+     .mode = 0444,
+     .caching = CACHE_NEVER,
+     .present = watch_load_newest,
+     .time = store_last_time,
+     .render = store_last_success},
     REPO_TEXT("retention", repo_retention),
     REPO_SETTING("schedule"),
     REPO_SETTING("jitter"),

@@ -11,6 +11,7 @@
  */
 #include "fs/files.h"
 #include "fs/handle.h"
+#include "fs/late.h"
 #include "fs/removal.h"
 #include "fs/views.h"
 
@@ -136,6 +137,14 @@ static int load_store(const struct tree *t, int64_t row, struct subject *out)
     return out->store ? 0 : ENOENT;
 }
 
+/* The link in overdue is gone once there is a backup. */
+static int load_late(const struct tree *t, int64_t row, struct subject *out)
+{
+    int result = load_store(t, row, out);
+
+    return result != 0 ? result : late_since(t, out->store, &out->since);
+}
+
 static int load_repo(const struct tree *t, int64_t row, struct subject *out)
 {
     char store[LIMIT_ID + 1], repo[LIMIT_ID + 1];
@@ -201,6 +210,8 @@ int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out)
         return load_store(t, node_row(node), out);
     case NODE_REPO:
         return load_repo(t, node_row(node), out);
+    case NODE_LATE:
+        return load_late(t, node_row(node), out);
     case NODE_KINDS:
         return ENOENT;
     default:
@@ -223,6 +234,7 @@ bool subject_final(const struct subject *s)
     case NODE_STORE_RECORDS:
     case NODE_STORE_AT:
     case NODE_REPO:
+    case NODE_LATE:
         return false;
     default:
         return view_final(s->kind);
@@ -241,6 +253,8 @@ time_ms subject_time(const struct subject *s)
         return s->job.started_at ? s->job.started_at : s->job.created_at;
     case NODE_RECORD:
         return s->record.created_at;
+    case NODE_LATE:
+        return s->since;
     default:
         return view_is_link(s->kind) ? s->record.created_at : s->tree->mounted_at;
     }

@@ -13,6 +13,7 @@
 #include "fs/tree.h"
 
 #include "fs/files.h"
+#include "fs/late.h"
 #include "fs/removal.h"
 #include "fs/views.h"
 #include "util/ulid.h"
@@ -201,12 +202,14 @@ int tree_file_attr(const struct file *f, struct subject *s, struct node_attr *ou
 
 static bool is_link(enum node_kind kind)
 {
-    return kind == NODE_ACTIVE || kind == NODE_KEYED || view_is_link(kind);
+    return kind == NODE_ACTIVE || kind == NODE_KEYED || kind == NODE_LATE || view_is_link(kind);
 }
 
 static void link_target(const struct subject *s, struct buf *out)
 {
-    if (view_is_link(s->kind))
+    if (s->kind == NODE_LATE)
+        buf_addf(out, "../stores/%s", s->store->id);
+    else if (view_is_link(s->kind))
         view_target(s, out);
     else
         buf_addf(out, "../%s", s->job.ulid);
@@ -302,6 +305,16 @@ static int find_record(struct tree *t, const char *name, node_id *out)
     return 0;
 }
 
+/* Whether it is overdue is seen when its attributes are asked for. */
+static int find_late(const struct subject *dir, const char *name, node_id *out)
+{
+    int result = tree_store_node(dir->tree, dir->config, name, out);
+
+    if (result == 0)
+        *out = node_make(NODE_LATE, node_row(*out), NODE_FILE_NONE);
+    return result;
+}
+
 /* An id, in the directories that have them. */
 static int find_id(const struct subject *dir, const char *name, node_id *out)
 {
@@ -316,6 +329,8 @@ static int find_id(const struct subject *dir, const char *name, node_id *out)
         return tree_store_node(dir->tree, dir->config, name, out);
     case NODE_STORE_REPOS:
         return tree_repo_node(dir->tree, dir->store, name, out);
+    case NODE_OVERDUE:
+        return find_late(dir, name, out);
     default:
         return view_find(dir, name, out);
     }
@@ -482,6 +497,9 @@ static int list_ids(struct listing *l, uint64_t cookie)
         return list_stores(l, cookie);
     case NODE_STORE_REPOS:
         return list_repos(l, cookie);
+    case NODE_OVERDUE:
+        l->child = NODE_LATE;
+        return late_list(l->tree, l->dir->config, (int64_t)(cookie / COOKIE_ROWS), add_row, l);
     default:
         return view_list(l->dir, cookie, l->fn, l->ctx);
     }

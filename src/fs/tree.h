@@ -11,6 +11,7 @@
  *   /jobs/active/ULID      NODE_ACTIVE     row, a symlink
  *   /jobs/by-key/KEY       NODE_KEYED      row, a symlink
  *   /records/ULID/         NODE_RECORD     row
+ *   /overdue/STORE         NODE_LATE       row of the store, a symlink
  *   /stores/ID/            NODE_STORE      row
  *   /stores/ID/repos/R/    NODE_REPO       row
  *   views of jobs and records: views.h
@@ -46,6 +47,7 @@ enum node_kind {
     NODE_JOBS_KEYED,
     NODE_RECORDS,
     NODE_STORES,
+    NODE_OVERDUE,
     NODE_BY_STORE, /* these and whatever else is a view: views.h */
     NODE_BY_DATE,
     NODE_PINNED,
@@ -59,6 +61,7 @@ enum node_kind {
     NODE_RECORD,
     NODE_STORE,
     NODE_REPO,
+    NODE_LATE,
     NODE_RECORD_STORE, /* row: the store's */
     NODE_YEAR,         /* row: a date; of the next two, too */
     NODE_MONTH,
@@ -115,8 +118,9 @@ struct subject {
     struct job job;            /* NODE_JOB, NODE_ACTIVE, NODE_KEYED, NODE_STORE_JOB_LINK */
     struct record record;      /* NODE_RECORD and links to one */
     bool leaving;              /* NODE_RECORD: deleted, while a client removes what it had listed */
-    const struct store *store; /* NODE_STORE, NODE_STORE_REPOS and its like, NODE_REPO */
+    const struct store *store; /* NODE_STORE, NODE_STORE_REPOS and its like, NODE_REPO, NODE_LATE */
     const struct repo *repo;   /* NODE_REPO */
+    time_ms since;             /* NODE_LATE: since when it is overdue */
     char store_id[LIMIT_ID + 1]; /* NODE_RECORD_STORE, which need not be configured */
 };
 

@@ -6,6 +6,7 @@
 #define KEEPFS_SERVICE_INTERNAL_H
 
 #include "archive/payload.h"
+#include "service/figures.h"
 #include "service/live.h"
 #include "service/schedule.h"
 #include "service/service.h"
@@ -29,6 +30,7 @@ struct service {
     struct live live;
     struct scheduler *scheduler;
     struct keeper *keeper;
+    struct figures *figures;
     pthread_mutex_t gone_lock; /* held during the call, so that nobody is called who has gone */
     service_gone_fn gone;
     void *gone_ctx;
@@ -82,6 +84,8 @@ time_ms scheduler_step(struct service *s);
 time_ms scheduler_next(struct scheduler *k, const char *store, const char *repo);
 /* "; SENTENCE" for each repo of the store whose last tick started nothing. */
 void scheduler_notes(struct scheduler *k, const char *store, struct buf *out);
+/* When the next retry of the repo starts; 0 = none is planned. */
+time_ms scheduler_retry_at(struct scheduler *k, const char *store, const char *repo);
 /* Another attempt of a job that failed; until then, or until any other job of its repo is begun. */
 void scheduler_forget_retry(struct scheduler *k, const char *store, const char *repo);
 void scheduler_retry(struct service *s, const struct run_request *request, time_ms at);

@@ -5,7 +5,8 @@
  *   1. retention for the repos that had a success since; for all of them once a day
  *   2. every record that is `deleting`: first its archive, then its row. What cannot be removed now
  *      keeps its row and is tried again after KEEPER_RETRY_MS, and by the next start.
- *   3. once a day: finished jobs that are older than job_history, in batches, and their logs
+ *   3. once a day: finished jobs that are older than job_history, in batches, and their logs; and
+ *      what is expected of repos is looked at again, since the clock may have been put right
  *   4. after a reload: repos that are new or stand elsewhere are reconciled with the catalog
  *
  * Deletions are decided elsewhere, by a row; so a crash at any point leaves nothing listed that is
@@ -300,6 +301,17 @@ static void prune_jobs(struct service *s)
 
 /* ---- the thread ---- */
 
+/* A reload that is under way does it itself, by another configuration. */
+static void refresh_figures(struct service *s)
+{
+    if (pthread_mutex_trylock(&s->reload_lock) != 0)
+        return;
+    struct config *config = service_config(s);
+    figures_load(s->figures, s->catalog, config, clock_now(s->clock));
+    config_free(config);
+    pthread_mutex_unlock(&s->reload_lock);
+}
+
 static void run_daily(struct service *s)
 {
     struct config *config = service_config(s);
@@ -308,6 +320,7 @@ static void run_daily(struct service *s)
         for (size_t j = 0; j < config->stores[i]->repo_count && !is_stopping(s->keeper); j++)
             retention_run(s, config->stores[i]->repos[j]);
     config_free(config);
+    refresh_figures(s);
     prune_jobs(s);
 }
 

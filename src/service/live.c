@@ -298,6 +298,54 @@ bool live_has(struct live *l, const struct repo *repo)
     return found;
 }
 
+/* With the lock held: what `job` waits for. */
+static void find_way(const struct live *l, const struct live_job *job, struct live_view *out)
+{
+    for (const struct live_job *j = l->first; j != job; j = j->next)
+        out->ahead += j->phase == LIVE_QUEUED;
+    for (size_t i = 0; i < l->taken_count && !out->behind[0]; i++) {
+        const struct live_job *taken = l->taken[i];
+        if (!stores_conflict(taken->config, taken->repo->store, job->config, job->repo->store))
+            continue;
+        memcpy(out->behind, taken->ulid, sizeof out->behind);
+        memcpy(out->behind_store, taken->repo->store->id, sizeof out->behind_store);
+        memcpy(out->behind_repo, taken->repo->id, sizeof out->behind_repo);
+    }
+}
+
+bool live_view(struct live *l, const char *store, const char *repo, struct live_view *out)
+{
+    *out = (struct live_view){0};
+    pthread_mutex_lock(&l->lock);
+    const struct live_job *j = l->first;
+    while (j && (strcmp(j->repo->store->id, store) != 0 || strcmp(j->repo->id, repo) != 0))
+        j = j->next;
+    if (j) {
+        memcpy(out->ulid, j->ulid, sizeof out->ulid);
+        out->phase = j->phase;
+        if (j->phase == LIVE_QUEUED)
+            find_way(l, j, out);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return j != NULL;
+}
+
+/* One that is about to end is still being run, if a worker has it. */
+size_t live_running(struct live *l, char (*ulids)[ULID_LEN + 1], size_t *pending)
+{
+    size_t running = 0;
+
+    *pending = 0;
+    pthread_mutex_lock(&l->lock);
+    for (const struct live_job *j = l->first; j; j = j->next)
+        if (j->phase == LIVE_QUEUED)
+            ++*pending;
+        else if (j->phase == LIVE_RUNNING)
+            memcpy(ulids[running++], j->ulid, sizeof *ulids);
+    pthread_mutex_unlock(&l->lock);
+    return running;
+}
+
 bool live_is_stopping(struct live *l)
 {
     pthread_mutex_lock(&l->lock);

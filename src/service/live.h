@@ -93,6 +93,20 @@ bool live_wait_left(struct live *l, size_t count, int ms);
 /* Has the repo, by its name, a job pending or running? */
 bool live_has(struct live *l, const struct repo *repo);
 bool live_is_stopping(struct live *l);
+
+/* How a repo's entry stands. */
+struct live_view {
+    char ulid[ULID_LEN + 1];
+    enum live_phase phase;
+    size_t ahead; /* queued: how many were queued before it */
+    /* queued: the running job that stands in its way, or "" if only the workers are busy. */
+    char behind[ULID_LEN + 1];
+    char behind_store[LIMIT_ID + 1], behind_repo[LIMIT_ID + 1];
+};
+/* False if the repo has no entry. */
+bool live_view(struct live *l, const char *store, const char *repo, struct live_view *out);
+/* How many run, with their ULIDs in the order of arrival, and how many wait to. */
+size_t live_running(struct live *l, char (*ulids)[ULID_LEN + 1], size_t *pending);
 /* What whoever asks for something is told from then on. Always -1. */
 int live_stopping_error(struct error *err);
 /* Waits `ms` or until live_stop; true once stopping. */

@@ -179,6 +179,7 @@ void recovery_reconcile(struct service *s, struct repo *repo)
     }
     if (reconcile(s, d, repo, &err) != 0)
         log_warn("%s/%s: not reconciled: %s", repo->store->id, repo->id, err.message);
+    figures_measure(s->figures, d, repo, clock_now(s->clock));
     repo->kind->close(d);
 }
 

@@ -218,6 +218,7 @@ static int reload(struct service *s, struct config *before, struct error *err)
     put_in_force(s, config_ref(after));
     live_set_max_queue(&s->live, (size_t)settings_int(&after->settings, "max_queue"));
     scheduler_load(s, after, false);
+    figures_load(s->figures, s->catalog, after, clock_now(s->clock));
     welcome(s, before, after);
     config_free(after);
     return 0;

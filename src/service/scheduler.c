@@ -220,15 +220,26 @@ void scheduler_load(struct service *s, const struct config *config, bool first)
     wake(k);
 }
 
+static time_ms next_of_repo(struct scheduler *k, const char *store, const char *repo)
+{
+    pthread_mutex_lock(&k->lock);
+    const struct entry *e = find_entry(k, store, repo);
+    time_ms fire = e ? e->schedule.fire : 0;
+    pthread_mutex_unlock(&k->lock);
+    return fire;
+}
+
 time_ms scheduler_next(struct scheduler *k, const char *store, const char *repo)
 {
     time_ms first = 0;
 
+    if (repo)
+        return next_of_repo(k, store, repo);
     pthread_mutex_lock(&k->lock);
     for (size_t i = 0; i < k->count; i++) {
         const struct entry *e = &k->entries[i];
-        if (strcmp(e->store, store) == 0 && (!repo || strcmp(e->repo, repo) == 0) &&
-            e->schedule.fire && (!first || e->schedule.fire < first))
+        if (strcmp(e->store, store) == 0 && e->schedule.fire &&
+            (!first || e->schedule.fire < first))
             first = e->schedule.fire;
     }
     pthread_mutex_unlock(&k->lock);
@@ -341,6 +352,18 @@ void scheduler_forget_retry(struct scheduler *k, const char *store, const char *
     pthread_mutex_lock(&k->lock);
     drop_retry(k, store, repo);
     pthread_mutex_unlock(&k->lock);
+}
+
+time_ms scheduler_retry_at(struct scheduler *k, const char *store, const char *repo)
+{
+    time_ms at = 0;
+
+    pthread_mutex_lock(&k->lock);
+    for (const struct retry *r = k->retries; r && !at; r = r->next)
+        if (strcmp(r->request.store, store) == 0 && strcmp(r->request.repo, repo) == 0)
+            at = r->at;
+    pthread_mutex_unlock(&k->lock);
+    return at;
 }
 
 /* One a repo: another failure's takes the place of an earlier one's. */

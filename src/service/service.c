@@ -27,12 +27,14 @@ struct service *service_new(struct config *config, struct catalog *catalog,
     s->frames = frame_cache_new(LIMIT_PREFETCHERS);
     s->scheduler = scheduler_new();
     s->keeper = keeper_new();
+    s->figures = figures_new();
     live_init(&s->live, (size_t)settings_int(&config->settings, "max_queue"));
     return s;
 }
 
 int service_recover(struct service *s, struct error *err)
 {
+    figures_load(s->figures, s->catalog, s->config, clock_now(s->clock));
     return recovery_run(s, err);
 }
 
@@ -117,6 +119,7 @@ void service_free(struct service *s)
     frame_cache_free(s->frames);
     scheduler_free(s->scheduler);
     keeper_free(s->keeper);
+    figures_free(s->figures);
     for (size_t i = 0; i < s->past_count; i++)
         config_free(s->past[i]);
     free(s->past);
@@ -161,23 +164,4 @@ void service_gone(struct service *s, bool is_job, const char *ulid)
 time_ms service_next_run(struct service *s, const char *store, const char *repo)
 {
     return scheduler_next(s->scheduler, store, repo);
-}
-
-void service_why(struct service *s, const char *store, struct buf *out)
-{
-    time_ms next = scheduler_next(s->scheduler, store, NULL);
-    char when[TIME_TEXT_MAX];
-    enum job_state state;
-    struct error err;
-    bool active;
-
-    if (catalog_store_activity(s->catalog, store, &state, &active, &err) != 0)
-        buf_addf(out, "not known: %s", err.message);
-    else if (active)
-        buf_addf(out, "%s", state == JOB_RUNNING ? "a job is running" : "a job is pending");
-    else if (next)
-        buf_addf(out, "idle until %s", time_format(next, when));
-    else
-        buf_adds(out, "idle, and no schedule starts anything");
-    scheduler_notes(s->scheduler, store, out);
 }

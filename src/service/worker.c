@@ -14,11 +14,12 @@
  * Hooks: `before` is the executor's first step; `after` and `on_failure` run when its outcome is
  * known, before it is written.
  *
- * Behind a job: retention after a success; after a failure that may pass, another attempt, which is
- * a job of its own.
+ * Behind a job: the repo is asked for its room; retention after a success; after a failure that may
+ * pass, another attempt, which is a job of its own.
  */
 #include "service/internal.h"
 
+#include "keepfs/destination.h"
 #include "util/buf.h"
 #include "util/fsutil.h"
 #include "util/log.h"
@@ -235,6 +236,21 @@ static void log_result(const struct live_job *live, enum job_state state, const 
                   job_state_name(state), error_code_name(err->code), err->message);
 }
 
+/* How much room the repo has left. Only of one that has just answered: a job that was interrupted
+ * may have hung there. */
+static void measure(struct service *s, const struct repo *repo)
+{
+    struct destination *d;
+    struct error err;
+
+    if (!repo->kind->room)
+        return;
+    if (repo->kind->open(&repo->settings, 0, &d, &err) != 0)
+        return; /* the job has said why */
+    figures_measure(s->figures, d, repo, clock_now(s->clock));
+    repo->kind->close(d);
+}
+
 /* What comes after the job, by its end. */
 static void follow_up(struct service *s, const struct live_job *live, enum job_state state,
                       const struct error *err)
@@ -242,6 +258,8 @@ static void follow_up(struct service *s, const struct live_job *live, enum job_s
     const struct repo *repo = live->repo;
     struct run_request retry = {.attempt = live->attempt + 1};
 
+    if (state != JOB_INTERRUPTED)
+        measure(s, repo);
     if (state == JOB_SUCCEEDED)
         keeper_pass(s->keeper, live->config, store_repo(repo->store, repo->id));
     if (state != JOB_FAILED || !error_code_transient(err->code) ||

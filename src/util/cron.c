@@ -39,6 +39,7 @@ struct cron {
 
 #define DAY_S           ((int64_t)DAY_SECONDS)
 #define HORIZON         (48 * 366 * DAY_S)
+#define GAP_DAYS        ((int64_t)366 + 31)
 #define END_OF_TIME     ((int64_t)253402300800) /* 10000-01-01 */
 #define EVERY_MIN       ((int64_t)60)
 #define EVERY_MAX       (366 * DAY_S)
@@ -517,4 +518,66 @@ bool cron_next(const struct cron *c, time_ms after, time_ms *next)
         return false;
     *next = tick * 1000;
     return true;
+}
+
+/* ---- the longest gap ---- */
+
+/* The longest between two ticks of one day, in minutes; *first and *last are the day's own. */
+static int64_t gap_within_day(const struct cron *c, int64_t *first, int64_t *last)
+{
+    int64_t longest = 0, next;
+
+    *first = *last = next_minute(c, 0);
+    while (*last + 1 < 24 * 60 && (next = next_minute(c, *last + 1)) >= 0) {
+        if (next - *last > longest)
+            longest = next - *last;
+        *last = next;
+    }
+    return longest;
+}
+
+/* The longest between a day with ticks and the next one, in days, from `from` on; 0 if there are
+ * not two of them. */
+static int64_t gap_between_days(const struct cron *c, int64_t from)
+{
+    const int64_t end = from + GAP_DAYS, horizon = from + HORIZON / DAY_S;
+    int64_t longest = 0, day = next_day(c, from, horizon), next;
+
+    while (day < horizon && (day < end || longest == 0)) {
+        next = next_day(c, day + 1, horizon);
+        if (next < horizon && next - day > longest)
+            longest = next - day;
+        day = next;
+    }
+    return longest;
+}
+
+/* Does the local clock jump? */
+static bool clock_changes(const struct cron *c, int64_t from)
+{
+    int64_t end = from + GAP_DAYS * DAY_S;
+    struct zone_span span = zone_span_at(c->zone, from);
+    int32_t offset = span.offset;
+
+    while (span.end < end && span.offset == offset)
+        span = zone_span_at(c->zone, span.end);
+    return span.offset != offset;
+}
+
+time_ms cron_longest_gap(const struct cron *c, time_ms from)
+{
+    int64_t seconds = from < 0 ? 0 : from / 1000, first, last;
+
+    if (c->every)
+        return c->every * 1000;
+    int64_t days = gap_between_days(c, floor_divide(seconds, DAY_S));
+    if (days == 0)
+        return 0;
+    int64_t longest = gap_within_day(c, &first, &last);
+    int64_t over_night = days * 24 * 60 - last + first;
+    if (over_night > longest)
+        longest = over_night;
+    if (!c->real_time && clock_changes(c, seconds))
+        longest += 60;
+    return longest * 60 * 1000;
 }

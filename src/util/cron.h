@@ -59,4 +59,10 @@ void cron_free(struct cron *c);
  * same small time, well under a millisecond, for every schedule. */
 bool cron_next(const struct cron *c, time_ms after, time_ms *next);
 
+/* The longest time between two ticks that follow on each other, from `from` on: over a year and a
+ * month, and further as long as there are not two days with ticks in it. By the local clock; if it
+ * changes in that time, an hour more, but for schedules that follow real time. 0 if there are not
+ * two ticks before the year 10000. Takes some microseconds. */
+time_ms cron_longest_gap(const struct cron *c, time_ms from);
+
 #endif

@@ -108,7 +108,8 @@ const struct destination_kind *destination_kind_find(const char *name)
     "format, compression, encryption_key, old_keys, min_envelope, verify_after_write"
 
 #define REPO_KEYS                                                                                  \
-    "schedule, jitter, catch_up, retries, retry_delay, keep_count, keep_age_days, keep_hourly, "   \
+    "schedule, jitter, catch_up, retries, retry_delay, expect_every, keep_count, keep_age_days, "  \
+    "keep_hourly, "                                                                                \
     "keep_daily, keep_weekly, keep_monthly, keep_yearly, suspect_ratio"
 #define STORE_KEYS "before, after, on_failure, hook_timeout, run_group"
 

@@ -257,7 +257,8 @@ static void names_that_are_not_there_are_enoent(void **state)
                                         "records/by-store/app",
                                         "records/by-date/2027",
                                         "records/pinned/01ARZ3NDEKTSV4RRFFQ69G5FAV",
-                                        "status",
+                                        "overdue/app",
+                                        "overdue/nothing",
                                         "jobs/status"};
     struct node_attr a;
 

@@ -167,7 +167,7 @@ static void a_busy_repo_drops_the_tick_and_says_so(void **state)
     wait_entered(1);
     assert_int_equal(step_at(f, BEGIN + HOUR), BEGIN + 2 * HOUR);
     assert_int_equal(count_of(f, LIST_JOBS), 1);
-    assert_true(why_has(f, "a", "a job is running; "));
+    assert_true(why_has(f, "a", " is running: "));
     assert_true(why_has(f, "a", "the start of 2033-05-18T01:00:00.000Z was dropped"));
     assert_true(why_has(f, "a", running.jobs[0].job));
     assert_int_equal(tick_of(f, "a", "one"), BEGIN + HOUR);
