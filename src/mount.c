@@ -7,6 +7,7 @@
  *          -> workers -> signal thread -> serve
  *   stop:  (SIGTERM, SIGINT or an unmount) workers -> session -> unmount -> catalog -> lock
  *   SIGHUP reads the configuration again
+ *   in the foreground, a service manager that asks for it is told of all this
  *
  * In the background the parent waits on a pipe: one byte says that the mount answers; end of file
  * says that the child gave up, having told why on the stderr they share.
@@ -27,6 +28,7 @@
 #include "util/log.h"
 #include "util/mounts.h"
 #include "util/process.h"
+#include "util/service_manager.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +54,8 @@ struct daemon {
     char *mountpoint;
     struct config *config;
     int state_lock, mountpoint_lock;
-    int ready_pipe; /* -1 in the foreground, and once the parent was told */
+    int ready_pipe;                  /* -1 in the foreground, and once the parent was told */
+    struct service_manager *manager; /* in the foreground only */
     struct catalog *catalog;
     struct service *service;
     struct session *session;
@@ -205,6 +208,7 @@ static void mount_answers(void *ctx)
     struct daemon *d = ctx;
 
     log_info("%s is mounted on %s", d->config->path, d->mountpoint);
+    service_manager_ready(d->manager, "%s on %s", d->config->path, d->mountpoint);
     if (d->ready_pipe < 0)
         return;
     log_open(LOG_TO_SYSLOG);
@@ -224,10 +228,15 @@ static void *reload(void *ctx)
     struct daemon *d = ctx;
     struct error err;
 
-    do
-        if (service_reload(d->service, "SIGHUP", &err) != 0)
+    do {
+        service_manager_reloading(d->manager);
+        bool taken = service_reload(d->service, "SIGHUP", &err) == 0;
+        if (!taken)
             log_warn("SIGHUP changed nothing");
-    while (atomic_fetch_sub(&d->reloads, 1) > 1);
+        service_manager_ready(
+            d->manager, "%s on %s%s%s", d->config->path, d->mountpoint,
+            taken ? "" : ", as it was before a reload: ", taken ? "" : err.message);
+    } while (atomic_fetch_sub(&d->reloads, 1) > 1);
     return NULL;
 }
 
@@ -258,6 +267,7 @@ static void *wait_for_signals(void *ctx)
     sigaddset(&set, SIGHUP);
     while (sigwait(&set, &signal) != 0 || signal == SIGHUP)
         start_reload(d);
+    service_manager_stopping(d->manager);
     d->jobs_joined = service_stop(d->service, STOP_JOBS_MS);
     if (!session_stop(d->session, STOP_MOUNT_MS)) {
         /* A reader hangs in a repo's system call, and with it a thread that nobody can end. */
@@ -311,6 +321,7 @@ static void close_rooms(struct daemon *d, int status)
     fd_close(&d->state_lock);
     fd_close(&d->mountpoint_lock);
     fd_close(&d->ready_pipe);
+    service_manager_close(d->manager);
     free(d->mountpoint);
 }
 
@@ -373,6 +384,8 @@ static int daemon_main(struct daemon *d)
     int status = 0;
 
     prepare_process();
+    if (d->options->foreground)
+        d->manager = service_manager_open();
     if (for_each_key(d->config, NULL) > 0)
         process_forbid_dumps();
     for_each_key(d->config, take_key);
@@ -407,6 +420,7 @@ static int run_in_background(struct daemon *d)
 {
     int ends[2];
 
+    service_manager_forget();
     /* A daemon must not hold what a shell or a cron job happened to have open. */
     close_range(STDERR_FILENO + 1, ~0U, 0);
     if (pipe2(ends, O_CLOEXEC) != 0) {
