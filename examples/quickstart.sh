@@ -3,7 +3,8 @@
 #
 # quickstart.sh [--once] - builds keepfs, mounts it, backs a real SQLite database and a directory
 # up, one of them encrypted, shows job and record, restores both and compares; then does it again
-# without keepfs. Leaves the mount there to play with; with --once cleans everything up.
+# without keepfs. Leaves the mount there to play with; with --once cleans everything up. With KEEPFS
+# in the environment it takes that binary instead of building one.
 set -eu
 
 once=no
@@ -17,7 +18,7 @@ case "${1:-}" in
 esac
 
 cd "$(dirname "$0")/.."
-examples/install-packages.sh build
+[ -n "${KEEPFS:-}" ] || examples/install-packages.sh build
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 show() {
@@ -36,12 +37,16 @@ clean() {
 }
 trap 'status=$?; if [ $once = yes ] || [ $status != 0 ]; then clean; fi' EXIT
 
-say "Building"
-if [ $once = yes ]; then build=$demo/build; else build=build; fi
-[ -d "$build" ] || meson setup "$build" >"$demo/build.log" 2>&1 || { cat "$demo/build.log"; exit 1; }
-ninja -C "$build" keepfs >"$demo/build.log" 2>&1 || { cat "$demo/build.log"; exit 1; }
-keepfs=$PWD/$build/keepfs
-if [ $once = yes ]; then keepfs=$build/keepfs; fi
+if [ -n "${KEEPFS:-}" ]; then
+    keepfs=$KEEPFS
+else
+    say "Building"
+    if [ $once = yes ]; then build=$demo/build; else build=build; fi
+    [ -d "$build" ] || meson setup "$build" >"$demo/build.log" 2>&1 || { cat "$demo/build.log"; exit 1; }
+    ninja -C "$build" keepfs >"$demo/build.log" 2>&1 || { cat "$demo/build.log"; exit 1; }
+    keepfs=$PWD/$build/keepfs
+    if [ $once = yes ]; then keepfs=$build/keepfs; fi
+fi
 "$keepfs" --version
 
 say "Something to lose: a SQLite database in use, and a directory"

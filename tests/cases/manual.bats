@@ -57,9 +57,10 @@ EOF2
     [ "${lines[-1]}" -gt 50 ]
 }
 
-@test "pages and unit are installed where they are looked for" {
+@test "pages, unit and examples are installed where they are looked for" {
     meson introspect --installed "$(dirname "$KEEPFS")" >"$T/installed"
-    for to in man/man1/keepfs.1 man/man5/keepfs.5 man/man5/keepfs.conf.5 lib/systemd/system/keepfs.service; do
+    for to in man/man1/keepfs.1 man/man5/keepfs.5 man/man5/keepfs.conf.5 lib/systemd/system/keepfs.service \
+        doc/keepfs/examples/{backup-then.sh,check_keepfs,decrypt.py,keepfs.conf}; do
         grep -q "/$to\"" "$T/installed"
     done
 }
