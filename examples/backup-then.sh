@@ -25,6 +25,8 @@ fi
 target=$1
 shift
 
+# Without a mount root's own > would make a file there.
+true <"$mount/README" || exit 1
 ctl=$mount/ctl
 store=${target%%[ /]*}
 [ -w "$ctl" ] || ctl=$mount/stores/$store/run

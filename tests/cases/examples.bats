@@ -113,12 +113,15 @@ cron_run() { # NUMBER
     [ -z "$(cron_run 3)" ]
     age_archives "$T/repo" 2020-02-02T02:02:02Z
     [ "$(cron_run 2)" = 'backup overdue: app' ]
-    [ "$(cron_run 3)" = "too old: $M/stores/app/last_success" ]
+    cron_run 3 >"$T/mail" # of the store, and of its repo
+    grep -qx "too old: $M/stores/app/last_success" "$T/mail"
+    assert_no_match -v "^too old: $M/stores/app/" "$T/mail"
     stop
     for n in 1 2 3; do
         run cron_run $n
         [ -n "$output" ] # nothing is mounted: cron would mail that
     done
+    [ -z "$(ls -A "$M")" ]
 }
 
 @test "mail-failure.sh: a mail with error, code and log for a job that fails, none for others" {
@@ -216,8 +219,7 @@ check() { # STATUS TEXT ARGUMENT...
     check 2 "CRITICAL - no keepfs is mounted on $M"
     config_promise 25h
     start
-    check 2 'CRITICAL - app is overdue and has no good backup'
-    check 0 'OK - 1 stores' new
+    check 0 'OK - 2 stores'
     check 1 'WARNING - new has no good backup' -w 60 new
     backup app
     check 0 'OK - 2 stores |'
@@ -232,7 +234,14 @@ check() { # STATUS TEXT ARGUMENT...
     check 1 'WARNING - app is 2 h 0 min old' -w 90 -c 300 app
     check 2 'CRITICAL - app is 2 h 0 min old, new has no good backup' -w 10 -c 90 app new
     age_archives "$T/repo" "$(date -u -d '2 days ago' +%FT%TZ)"
-    check 2 'CRITICAL - app is overdue and is 48 h 0 min old' app
+    check 2 'CRITICAL - app is overdue and is 48 h 0 min old'
+    stop
+    rm -r "$STATE" "$T/repo"
+    sed -i 's/^expect_every = .*/expect_every = 1s/' "$CONFIG"
+    start
+    await test -L "$M/overdue/app"
+    check 2 'CRITICAL - app is overdue and has no good backup'
+    check 0 'OK - 1 stores' new
     kill_daemon
     check 2 "CRITICAL - no keepfs is mounted on $M"
 }
@@ -276,6 +285,11 @@ has_active() { [ -n "$(ls "$M/jobs/active")" ]; }
 
     run "$EXAMPLES/backup-then.sh" -m "$M" app
     [ "$status" = 2 ]
+    stop
+    run "$EXAMPLES/backup-then.sh" -m "$M" app touch "$T/then"
+    [ "$status" = 1 ]
+    [[ $output == *"$M/README"* ]]
+    [ -z "$(ls -A "$M")" ]
     [ ! -e "$T/then" ]
 }
 
