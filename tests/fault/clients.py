@@ -316,7 +316,9 @@ class Crowd:
     def judge_keys(self, notes, jobs):
         faults = [f"key {k} was taken for each of {t}" for k, t in notes.keys.items() if len(t) != 1]
         for key, tokens in notes.keys.items():
-            named = os.path.basename(os.readlink(self.mount / "jobs/by-key" / key))
+            named = "missing"
+            with contextlib.suppress(FileNotFoundError):
+                named = os.path.basename(os.readlink(self.mount / "jobs/by-key" / key))
             if named not in jobs or jobs[named].label not in tokens:
                 faults.append(f"by-key/{key} is {named}, not that of {tokens}")
         there = {name for name in os.listdir(self.mount / "jobs/by-key") if name.startswith("shared")}
@@ -347,7 +349,7 @@ class Crowd:
     # ---- all of it ----
 
     def run(self):
-        count = round(RATE * self.seconds)
+        count = max(2 * AT_ONCE, round(RATE * self.seconds))
         first = max(AT_ONCE, count // 10)
         self.daemon.start()
         holder = threading.Thread(target=self.hold_now_and_then)
