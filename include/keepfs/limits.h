@@ -20,10 +20,10 @@ enum {
     LIMIT_STORES = 10000,         /* in one configuration */
     LIMIT_CONFIG_LINE = 4096,     /* one line of the configuration */
     LIMIT_JOBS_RUNNING = 64,      /* bound of max_jobs */
+    LIMIT_RECENT_JOBS = 32,       /* copies of rows that the catalog keeps for a moment */
     LIMIT_QUEUE = 100000,         /* bound of max_queue: jobs pending */
     LIMIT_FUSE_WORKERS = 10,      /* threads that answer the mount */
     LIMIT_LAST_ERROR_UIDS = 256,  /* callers whose last error is kept; the oldest goes first */
-    LIMIT_RECENT_JOBS = 32,       /* copies of rows that the catalog keeps for a moment */
     LIMIT_AUDIT_UIDS = 64,        /* callers whose refused commands are counted one by one */
     LIMIT_AUDIT_REFUSED = 20,     /* of each of them that are written, each minute */
     LIMIT_GROUP_ENTRY = 1 << 20,  /* one group of the system, with its members' names */

@@ -137,9 +137,9 @@ struct catalog {
     pthread_mutex_t turn; /* held while one waits for `lock`: see db_hold */
     pthread_mutex_t lock; /* guards all below, and SQLite, which is opened without its own */
     sqlite3 *sqlite;
+    struct recent_jobs recent;
     sqlite3_stmt *statements[SQL_COUNT];
     struct events events;
-    struct recent_jobs recent;
     struct {
         catalog_progress_fn fn; /* NULL: nobody listens */
         void *ctx;

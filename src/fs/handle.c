@@ -338,11 +338,11 @@ static void drop_rest(struct handle *h)
 void handle_close(struct handle *h)
 {
     unlink_handle(h);
-    drop_rest(h);
     watch_close(h->watch);
     service_close_object(&h->object);
     fd_close(&h->fd);
     buf_release(&h->text);
+    drop_rest(h);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }

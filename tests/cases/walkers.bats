@@ -41,7 +41,7 @@ CONF
     for i in 1 2; do
         for target in app docs/near docs/far; do backup $target; done
     done
-    backup_fails_here
+    interrupt_one
     (cd "$M" && list_finals) >"$T/finals"
     [ "$(wc -l <"$T/finals")" -gt 150 ]
     begin_jobs
@@ -51,8 +51,8 @@ case_teardown() {
     end_jobs || true
 }
 
-# A job that was interrupted: it has an error and a hint.
-backup_fails_here() {
+# A job with an error and a hint.
+interrupt_one() {
     hold_db "$T/src/app.db"
     JOB=$(trigger 'app label=cancelled')
     echo 1 >"$M/jobs/$JOB/cancel"
@@ -126,8 +126,8 @@ walk() { # COMMAND...
 no_complaint() {
     local ids
     ids=$(grep -oE '(jobs|records)/0[0-9A-Z]{25}' "$T/finals" | sort -u)
-    ! grep -F "$ids" "$T/err" >&2
-    ! grep -E 'Resource temporarily|Input/output|Invalid|Bad|Stale|loop|Assert' "$T/err" >&2
+    refute grep -F "$ids" "$T/err"
+    refute grep -E 'Resource temporarily|Input/output|Invalid|Bad|Stale|loop|Assert' "$T/err"
 }
 
 # The copy has every final file, with its bytes.
