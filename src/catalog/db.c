@@ -346,8 +346,8 @@ static int prepare_table(struct catalog *c, const struct db_text *table, struct 
 static int prepare(struct catalog *c, struct error *err)
 {
     const struct db_text *const tables[] = {
-        db_sql,            job_sql,   job_json_sql, prune_sql,       record_sql,
-        record_change_sql, store_sql, view_sql,     record_json_sql, standing_sql};
+        db_sql,    job_sql,  job_json_sql,    prune_sql,   record_sql, record_change_sql,
+        store_sql, view_sql, record_json_sql, standing_sql};
 
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         if (prepare_table(c, tables[i], err) != 0)

@@ -18,9 +18,9 @@
  *
  * ticks.handled is the last tick of a repo's schedule that led to a job, or was skipped knowingly.
  *
- * records.day counts days from 1970-01-01, UTC (util/date.h); it is made of created_at, whose lowest
- * value, the first day of the year 0, is what is added before the division and taken off again, so
- * that it rounds down.
+ * records.day counts days from 1970-01-01, UTC (util/date.h); it is made of created_at, whose
+ * lowest value, the first day of the year 0, is what is added before the division and taken off
+ * again, so that it rounds down.
  *
  * Sums are kept by triggers, in the transaction that changes what they sum up, whichever statement
  * that is. holdings: the good records of each repo (bytes are REAL: what manifests claim may add up
@@ -33,7 +33,8 @@
  * Every index is there for a statement that has to be a search with a million jobs; the partial
  * ones stay as small as what is pending, keyed or good. jobs_finished gives pruning the oldest, and
  * jobs_succeeded, whose last column is the row, the newest success that it has to keep. Rows of
- * equal keys are in the order of their ids, which an index need not name. Progress of running jobs changes often and is worth nothing after a crash: a TEMP table, in memory.
+ * equal keys are in the order of their ids, which an index need not name. Progress of running jobs
+ * changes often and is worth nothing after a crash: a TEMP table, in memory.
  */
 #include "catalog/db.h"
 

@@ -1,21 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * handle.c - opening, reading, writing. See handle.h for the types.
+ * handle.c - opening, reading, waiting, closing. See handle.h for the types.
  *
  * ctl: an open that was never written to reads the grammar. Once something was written it reads
  * the reply, each byte once, then EOF until more is written. Offsets are the kernel's count of
- * bytes both ways, so they are ignored and the handle keeps its own place. `lock` guards text,
- * place and written; it is not held while the service works.
- *
- * Programs cut long output where their buffer ends, in the middle of a line: `ls stores > ctl` with
- * many stores. Such a write is known by its length, a multiple of CUT_BLOCK, and by having lines
- * before the one without a newline; that one is kept in `rest`, for the next write to go on with.
- * If there is none, it is not known to be whole and is not run.
- *
- * bash writes each line by itself, whatever became of the one before. So a command that was refused
- * stays in last_error as long as this open lasts.
- *
- * Switches: who has written reads what was written; under `lock` as well.
+ * bytes both ways, so they are ignored and the handle keeps its own place.
  *
  * Texts that are watched: `lock` guards text and fresh. The watch of one is made by the first poll,
  * since most are only read; that of a stream by its open, before the job is looked at once more, so
@@ -24,124 +13,16 @@
  * Objects: an archive whose sizes are not those of the catalog is refused at open, and one that
  * ends early fails the read: a copy of a payload is whole or it is an error.
  */
-#include "fs/handle.h"
+#include "fs/handle_internal.h"
 
-#include "fs/files.h"
-#include "fs/run_file.h"
 #include "util/fsutil.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CUT_BLOCK 512 /* programs' buffers are multiples of it */
-
-struct handle {
-    struct tree *tree;
-    struct handle *prev, *next; /* in tree->handles, under tree->lock */
-    const struct file *file;
-    uid_t uid;
-    pid_t pid;
-    enum handle_mode mode;
-    bool readable; /* the opener will see what ctl answers */
-    pthread_mutex_t lock;
-    struct buf text; /* what is read */
-    size_t place;    /* ctl: up to where it was read */
-    bool written;    /* ctl: text is the reply, not the grammar */
-    bool refused;    /* ctl: a line was */
-    struct buf rest; /* ctl: the beginning of a line */
-    char job[ULID_LEN + 1];
-    char store[LIMIT_ID + 1]; /* of a file in a store's directory, else "" */
-    int fd;                   /* log; -1 before its first line */
-    struct record record;
-    struct node_attr attr; /* objects; node 0 for other files. Under tree->lock */
-    struct service_object object;
-    node_id node;
-    struct watch *watch; /* streams and watched texts */
-    bool fresh;          /* a watched text, as it was rendered by open; nobody has looked */
-};
-
-/* ---- what the caller reads in last_error ---- */
-
-static void handle_path(const struct handle *h, struct buf *out)
-{
-    if (h->file->dir == NODE_RECORD)
-        buf_addf(out, "records/%s/", h->record.ulid);
-    else if (h->file->dir == NODE_JOB)
-        buf_addf(out, "jobs/%s/", h->job);
-    else if (h->file->dir == NODE_STORE)
-        buf_addf(out, "stores/%s/", h->store);
-    buf_adds(out, h->file->name);
-}
-
-/* ---- what the operator reads in the log ---- */
-
-static struct audit_entry audit_entry(const struct handle *h, const char *verb)
-{
-    return (struct audit_entry){
-        .uid = h->uid, .pid = h->pid, .verb = verb, .now = clock_now(h->tree->clock)};
-}
-
-static struct audit_entry audit_switch(const struct handle *h, bool on)
-{
-    const char *verb = h->file->verbs[on];
-    struct audit_entry e = audit_entry(h, verb ? verb : h->file->name);
-
-    e.job = h->file->dir == NODE_JOB ? h->job : NULL;
-    e.record = h->file->dir == NODE_RECORD ? h->record.ulid : NULL;
-    return e;
-}
-
-static void audit_jobs(const struct handle *h, const struct run_request *request,
-                       const struct run_reply *reply)
-{
-    struct audit_entry e = audit_entry(h, "run");
-    char target[2 * LIMIT_ID + 2];
-
-    e.target = target;
-    for (size_t i = 0; i < reply->count; i++) {
-        e.target_len =
-            (size_t)snprintf(target, sizeof target, "%s/%s", request->store, reply->jobs[i].repo);
-        e.job = reply->jobs[i].job;
-        audit_accepted(h->tree->audit, &e);
-    }
-}
-
-static void audit_refusal(const struct handle *h, int errnum, const struct error *err,
-                          const char *input, size_t len)
-{
-    struct audit_entry e = h->file->type == FILE_CTL ? audit_entry(h, "run")
-                                                     : audit_switch(h, len == 0 || *input != '0');
-
-    if (h->file->type == FILE_CTL) {
-        e.target = input;
-        e.target_len = len;
-    }
-    audit_refused(h->tree->audit, &e, errnum, err->message);
-}
-
-static bool is_written(const struct file *f)
-{
-    return f->type == FILE_CTL || f->type == FILE_SWITCH;
-}
-
-/* Keeps the sentence for the opener and gives the errno. */
-static int fail(const struct handle *h, const struct error *err, const char *input, size_t len)
-{
-    struct buf path = BUF_INIT;
-
-    handle_path(h, &path);
-    int errnum = tree_refuse(h->tree, h->uid, buf_text(&path), input, len, err);
-    buf_release(&path);
-    if (is_written(h->file))
-        audit_refusal(h, errnum, err, input, len);
-    return errnum;
-}
 
 /* ---- open and close ---- */
 
@@ -169,7 +50,7 @@ static int open_object(struct handle *h, struct subject *s)
                      ? service_open_payload(service, &h->record, &h->object, &err)
                      : service_open_object(service, &h->record, h->file->object, &h->object, &err);
     if (result != 0)
-        return fail(h, &err, "", 0);
+        return handle_refuse(h, &err, "", 0);
     if (!h->object.checked)
         h->mode = HANDLE_FRESH;
     if (h->object.size == expected)
@@ -179,7 +60,7 @@ static int open_object(struct handle *h, struct subject *s)
               ": use another record",
               h->file->name, h->record.ulid, h->record.store, h->record.repo, h->object.size,
               expected);
-    return fail(h, &err, "", 0);
+    return handle_refuse(h, &err, "", 0);
 }
 
 static int open_log(struct handle *h)
@@ -277,7 +158,7 @@ int handle_open(struct tree *t, node_id node, int flags, uid_t uid, struct handl
     if (!file || file->type == FILE_DIR || file->type == FILE_LINK)
         return EISDIR;
     /* The mode bits do not stop root. */
-    if ((flags & O_ACCMODE) != O_RDONLY && !is_written(file))
+    if ((flags & O_ACCMODE) != O_RDONLY && !handle_is_written(file))
         return EACCES;
     struct handle *h = new_handle(t, file, uid);
     h->readable = (flags & O_ACCMODE) != O_WRONLY;
@@ -322,19 +203,6 @@ int handle_attr(struct tree *t, node_id node, struct node_attr *out)
     return result;
 }
 
-/* Nobody waits for an answer any more, but last_error is looked at. */
-static void drop_rest(struct handle *h)
-{
-    struct error err;
-
-    if (h->rest.len == 0)
-        return;
-    error_set(&err, ERR_INVALID,
-              "the last of many lines has no newline at its end and may be cut: write it again");
-    fail(h, &err, h->rest.data, h->rest.len);
-    buf_release(&h->rest);
-}
-
 void handle_close(struct handle *h)
 {
     unlink_handle(h);
@@ -342,7 +210,7 @@ void handle_close(struct handle *h)
     service_close_object(&h->object);
     fd_close(&h->fd);
     buf_release(&h->text);
-    drop_rest(h);
+    handle_drop_rest(h);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }
@@ -357,7 +225,7 @@ bool handle_accepts_truncate(node_id node)
 {
     const struct file *file = file_at(node_file(node));
 
-    return file && is_written(file);
+    return file && handle_is_written(file);
 }
 
 /* ---- read ---- */
@@ -419,7 +287,7 @@ static int read_object(struct handle *h, char *out, size_t size, uint64_t offset
                       "%s of record %s ends at byte %" PRIu64 " of %" PRIu64, h->file->name,
                       h->record.ulid, offset + *got, whole);
         if (n <= 0)
-            return fail(h, &err, "", 0);
+            return handle_refuse(h, &err, "", 0);
         *got += (size_t)n;
     }
     return 0;
@@ -538,175 +406,5 @@ int handle_refuse_wait(struct handle *h)
     error_set(&err, ERR_QUEUE_FULL,
               "%d reads of wait and events are waiting, and no more can: end some, or poll",
               LIMIT_WAITERS);
-    return fail(h, &err, "", 0);
-}
-
-/* ---- ctl ---- */
-
-/* The longest that one command can answer. */
-#define REPLY_MAX (LIMIT_REPOS_PER_STORE * (ULID_LEN + 2 * LIMIT_ID + sizeof " /\n"))
-
-/* From the first write on there is only the reply. Is there room for another one? */
-static int prepare_reply(struct handle *h, struct error *err)
-{
-    pthread_mutex_lock(&h->lock);
-    if (!h->written || h->place == h->text.len) {
-        buf_truncate(&h->text, 0);
-        h->place = 0;
-    }
-    h->written = true;
-    bool full = h->text.len + REPLY_MAX > LIMIT_CTL_REPLY;
-    pthread_mutex_unlock(&h->lock);
-    if (!full)
-        return 0;
-    return error_set(err, ERR_QUEUE_FULL,
-                     "the answers to earlier commands of this open were not read: read them first");
-}
-
-static void add_reply(struct handle *h, const struct run_request *request,
-                      const struct run_reply *reply)
-{
-    pthread_mutex_lock(&h->lock);
-    for (size_t i = 0; i < reply->count; i++)
-        buf_addf(&h->text, "%s %s/%s\n", reply->jobs[i].job, request->store, reply->jobs[i].repo);
-    pthread_mutex_unlock(&h->lock);
-}
-
-static int refuse_line(struct handle *h, const struct error *err, const char *line, size_t len)
-{
-    pthread_mutex_lock(&h->lock);
-    h->refused = true;
-    pthread_mutex_unlock(&h->lock);
-    return fail(h, err, line, len);
-}
-
-static void accept_line(struct handle *h, const struct run_request *request,
-                        const struct run_reply *reply)
-{
-    pthread_mutex_lock(&h->lock);
-    bool refused = h->refused;
-    pthread_mutex_unlock(&h->lock);
-    if (!refused)
-        last_errors_clear(h->tree->last_errors, h->uid);
-    if (h->readable)
-        add_reply(h, request, reply);
-}
-
-static int run_line(struct handle *h, const char *line, size_t len)
-{
-    struct run_request request;
-    struct run_reply reply;
-    struct error err;
-
-    if ((h->readable && prepare_reply(h, &err) != 0) ||
-        run_request_parse(line, len, &request, &err) != 0 ||
-        (h->store[0] && run_file_aim(h->store, &request, &err) != 0))
-        return refuse_line(h, &err, line, len);
-    snprintf(request.requested_by, sizeof request.requested_by, "uid:%u", (unsigned)h->uid);
-    if (service_run(h->tree->service, &request, &reply, &err) != 0)
-        return refuse_line(h, &err, line, len);
-    audit_jobs(h, &request, &reply);
-    accept_line(h, &request, &reply);
-    return 0;
-}
-
-/* All that is left of the data, if it is the beginning of a line. */
-static void keep_rest(struct handle *h, const char *line, size_t len)
-{
-    pthread_mutex_lock(&h->lock);
-    buf_truncate(&h->rest, 0);
-    buf_add(&h->rest, line, len);
-    pthread_mutex_unlock(&h->lock);
-}
-
-static void take_rest(struct handle *h, struct buf *out)
-{
-    pthread_mutex_lock(&h->lock);
-    *out = h->rest;
-    h->rest = (struct buf)BUF_INIT;
-    pthread_mutex_unlock(&h->lock);
-}
-
-/* `cut`: the last line may go on in the next write. */
-static int run_lines(struct handle *h, const char *data, size_t len, bool cut, size_t *taken)
-{
-    *taken = 0;
-    while (*taken < len) {
-        const char *line = data + *taken, *newline = memchr(line, '\n', len - *taken);
-        size_t line_len = newline ? (size_t)(newline - line) : len - *taken;
-        if (!newline && cut && line_len <= LIMIT_CTL_LINE) {
-            keep_rest(h, line, line_len);
-            *taken = len;
-            return 0;
-        }
-        if (!newline && *taken > 0 && len > LIMIT_CTL_LINE)
-            return 0;
-        int result = run_line(h, line, line_len);
-        if (result != 0)
-            return *taken > 0 ? 0 : result;
-        *taken += line_len + (newline ? 1 : 0);
-    }
-    return 0;
-}
-
-static int write_ctl(struct handle *h, const char *data, size_t len, size_t *taken)
-{
-    struct buf all;
-
-    take_rest(h, &all);
-    size_t rest = all.len, done;
-    buf_add(&all, data, len);
-    bool cut = len % CUT_BLOCK == 0 && (rest > 0 || memchr(data, '\n', len));
-    int result = run_lines(h, buf_text(&all), all.len, cut, &done);
-    buf_release(&all);
-    *taken = done > rest ? done - rest : 0;
-    return result;
-}
-
-/* ---- switches ---- */
-
-/* "1" or "0", with a newline or without one. "0" only where it can be read, too. */
-static bool is_turn(const struct file *f, const char *data, size_t len)
-{
-    bool known = len > 0 && (data[0] == '1' || (data[0] == '0' && f->render));
-
-    return known && (len == 1 || (len == 2 && data[1] == '\n'));
-}
-
-static int write_switch(struct handle *h, const char *data, size_t len, size_t *taken)
-{
-    const char *id = h->file->dir == NODE_RECORD ? h->record.ulid : h->job;
-    char by[32];
-    struct error err;
-
-    *taken = 0;
-    if (!is_turn(h->file, data, len)) {
-        error_set(&err, ERR_INVALID, "%s", h->file->grammar);
-        return fail(h, &err, data, len);
-    }
-    snprintf(by, sizeof by, "uid:%u", (unsigned)h->uid);
-    if (h->file->turn(h->tree->service, id, data[0] == '1', by, &err) != 0)
-        return fail(h, &err, data, len);
-    struct audit_entry entry = audit_switch(h, data[0] == '1');
-    audit_accepted(h->tree->audit, &entry);
-    last_errors_clear(h->tree->last_errors, h->uid);
-    pthread_mutex_lock(&h->lock);
-    buf_truncate(&h->text, 0);
-    if (h->file->render)
-        buf_addf(&h->text, "%c\n", data[0]);
-    pthread_mutex_unlock(&h->lock);
-    *taken = len;
-    return 0;
-}
-
-int handle_write(struct handle *h, const char *data, size_t len, size_t *taken)
-{
-    switch (h->file->type) {
-    case FILE_CTL:
-        return write_ctl(h, data, len, taken);
-    case FILE_SWITCH:
-        return write_switch(h, data, len, taken);
-    default:
-        return EACCES;
-    }
+    return handle_refuse(h, &err, "", 0);
 }
