@@ -9,9 +9,9 @@
 #include "fs/files.h"
 
 #include "archive/policy.h"
+#include "fs/report.h"
 #include "fs/run_file.h"
 #include "fs/text.h"
-#include "fs/watch.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -379,8 +379,8 @@ static const struct file files[] = {
      .watch = WATCH_EVENTS},
     SWITCH(NODE_ROOT, "reload", 0220, NULL, turn_reload,
            "write 1 to read the configuration again, and nothing else"),
-    TEXT(NODE_ROOT, "status", 0444, CACHE_NEVER, watch_status),
-    TEXT(NODE_ROOT, "metrics", 0444, CACHE_NEVER, watch_metrics),
+    TEXT(NODE_ROOT, "status", 0444, CACHE_NEVER, report_status),
+    TEXT(NODE_ROOT, "metrics", 0444, CACHE_NEVER, report_metrics),
     DIRECTORY(NODE_ROOT, "overdue", NODE_OVERDUE),
     DIRECTORY(NODE_ROOT, "jobs", NODE_JOBS),
     DIRECTORY(NODE_ROOT, "records", NODE_RECORDS),
@@ -486,13 +486,13 @@ static const struct file files[] = {
     REPO_TEXT("encrypted", repo_encrypted),
     REPO_TEXT("compression", repo_compression),
     REPO_TEXT("next_run", repo_next_run),
-    REPO_TEXT("expect_every", watch_expect_every),
+    REPO_TEXT("expect_every", report_expect_every),
     {.dir = NODE_REPO,
      .name = "last_success",
      .type = FILE_TEXT,
      .mode = 0444,
      .caching = CACHE_NEVER,
-     .present = watch_load_newest,
+     .present = report_load_newest,
      .time = store_last_time,
      .render = store_last_success},
     REPO_TEXT("retention", repo_retention),

@@ -96,8 +96,8 @@ static struct record adopt(struct fixture *f, const char *store, const char *tim
 
 static void delete_record(struct fixture *f, const struct record *r)
 {
-    assert_int_equal(tree_rmdir(&f->tree, node_make(NODE_RECORDS, 0, NODE_FILE_NONE), r->ulid, ME),
-                     0);
+    assert_int_equal(
+        tree_rmdir(&f->tree, node_make(NODE_RECORDS, 0, NODE_FILE_NONE), r->ulid, ME, 0), 0);
 }
 
 static void pin(struct fixture *f, const struct record *r, bool pinned)
@@ -414,11 +414,11 @@ static void nothing_of_a_view_can_be_removed(void **state)
                                        "stores/app/records",      "stores/app/at"};
     for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
         node_id dir = find(f, "%s", dirs[i]).node;
-        assert_int_equal(tree_unlink(&f->tree, dir, r.ulid, ME, shell), EPERM);
-        assert_int_equal(tree_rmdir(&f->tree, dir, r.ulid, ME), EPERM);
+        assert_int_equal(tree_unlink(&f->tree, dir, r.ulid, ME, 0, shell), EPERM);
+        assert_int_equal(tree_rmdir(&f->tree, dir, r.ulid, ME, 0), EPERM);
     }
     assert_int_equal(
-        tree_rmdir(&f->tree, node_make(NODE_RECORDS, 0, NODE_FILE_NONE), "by-date", ME), EPERM);
+        tree_rmdir(&f->tree, node_make(NODE_RECORDS, 0, NODE_FILE_NONE), "by-date", ME, 0), EPERM);
     find(f, "records/%s", r.ulid);
 }
 
@@ -464,10 +464,10 @@ static void record_json_tells_also_of_one_that_is_leaving(void **state)
     assert_int_equal(strlen(text), json.st.st_size);
     free(text);
     node_id dir = find(f, "records/%s", record).node;
-    assert_int_equal(tree_unlink(&f->tree, dir, "payload", ME, shell), 0);
+    assert_int_equal(tree_unlink(&f->tree, dir, "payload", ME, 0, shell), 0);
     assert_int_equal(tree_lookup(&f->tree, dir, "record.json", ME, &leaving), 0);
     assert_int_equal(leaving.st.st_size, json.st.st_size + 4); /* "deleting" for "good" */
-    assert_int_equal(tree_unlink(&f->tree, dir, "record.json", ME, shell), 0);
+    assert_int_equal(tree_unlink(&f->tree, dir, "record.json", ME, 0, shell), 0);
     assert_names(f, "records/by-store", "");
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * watch.c - see watch.h. Each look is a look of its own: nothing is kept from one to the next.
+ * report.c - see report.h. Each look is a look of its own: nothing is kept from one to the next.
  */
-#include "fs/watch.h"
+#include "fs/report.h"
 
 #include "fs/metrics.h"
 #include "fs/screen.h"
@@ -19,7 +19,7 @@ static int load(struct subject *s, struct overview *out)
                : tree_errno(&err);
 }
 
-int watch_status(struct subject *s, struct buf *out)
+int report_status(struct subject *s, struct buf *out)
 {
     struct overview o;
     int result = load(s, &o);
@@ -31,7 +31,7 @@ int watch_status(struct subject *s, struct buf *out)
     return 0;
 }
 
-int watch_metrics(struct subject *s, struct buf *out)
+int report_metrics(struct subject *s, struct buf *out)
 {
     struct overview o;
     int result = load(s, &o);
@@ -43,7 +43,7 @@ int watch_metrics(struct subject *s, struct buf *out)
     return 0;
 }
 
-int watch_expect_every(struct subject *s, struct buf *out)
+int report_expect_every(struct subject *s, struct buf *out)
 {
     time_ms every = service_expect_every(s->tree->service, s->repo);
 
@@ -54,7 +54,7 @@ int watch_expect_every(struct subject *s, struct buf *out)
     return 0;
 }
 
-int watch_load_newest(struct subject *s)
+int report_load_newest(struct subject *s)
 {
     struct error err;
 
