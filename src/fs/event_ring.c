@@ -101,9 +101,9 @@ size_t event_ring_read(const struct event_ring *r, struct event_cursor *c, char 
 {
     size_t got = event_rest_read(&c->rest, out, size);
 
-    if (size == 0 || c->rest.at < c->rest.len || !catch_up(r, c, out, size, &got))
+    if (got == size || !catch_up(r, c, out, size, &got))
         return got;
-    while (c->next < r->count && got < size && c->rest.at == c->rest.len) {
+    while (c->next < r->count && got < size) {
         const struct event_line *line = &r->lines[c->next % LIMIT_EVENTS];
         if (!give(c, line->text, line->len, out, size, &got))
             break;
