@@ -251,9 +251,33 @@ static void migration_that_fails_leaves_version_1_whole(void **state)
     assert_int_equal(list_count(f, LIST_JOBS), 4);
 }
 
+/* The sums begin with what the history has. */
+static void sums_are_made_of_the_rows_of_version_1(void **state)
+{
+    struct fixture *f = *state;
+    struct repo_standing s;
+
+    make_version_1(f, "");
+    reopen(f);
+    OK(catalog_repo_standing(f->c, "app", "main", NOW, &s, &f->err));
+    assert_int_equal(s.records, 2);
+    assert_true(s.size_bytes == 181 && s.content_bytes == 201);
+    assert_string_equal(s.newest, RECORD(2));
+    assert_int_equal(s.outcome_count, 2);
+    assert_string_equal(s.job, JOB(2));
+    assert_int_equal(s.job_state, JOB_FAILED);
+    assert_int_equal(s.job_error, ERR_SOURCE_UNAVAILABLE);
+    assert_int_equal(s.job_run_ms, 1);
+    for (size_t i = 0; i < s.outcome_count; i++) {
+        assert_int_equal(s.outcomes[i].jobs, 1);
+        assert_int_equal(s.outcomes[i].run_ms, s.outcomes[i].state == JOB_SUCCEEDED ? 999 : 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(sums_are_made_of_the_rows_of_version_1),
         TEST(migrated_file_has_the_schema_of_a_new_one),
         TEST(jobs_of_version_1_are_there_with_every_field),
         TEST(records_of_version_1_are_there_with_pin_and_state),

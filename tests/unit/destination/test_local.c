@@ -14,6 +14,7 @@
 
 #include <linux/magic.h>
 #include <signal.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 
@@ -496,9 +497,27 @@ static int teardown(void **state)
 
 #define local_test(f) cmocka_unit_test_setup_teardown(f, place_setup, teardown)
 
+/* The number of blocks does not move, as what is free of them does. */
+static void the_room_is_that_of_its_file_system(void **state)
+{
+    struct place *p = *state;
+    struct destination *d = place_open(p, DESTINATION_CREATE);
+    uint64_t free_bytes = 0, total_bytes = 0;
+    struct statvfs fs;
+    struct error err;
+
+    put_ok(d, "group");
+    assert_return_code(statvfs(p->root, &fs), errno);
+    assert_int_equal(d->kind->room(d, &free_bytes, &total_bytes, &err), 0);
+    assert_int_equal(total_bytes, (uint64_t)fs.f_blocks * fs.f_frsize);
+    assert_true(free_bytes > 0 && free_bytes <= total_bytes);
+    d->kind->close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        local_test(the_room_is_that_of_its_file_system),
         local_test(modes_are_exact_under_umask_0),
         local_test(modes_are_exact_under_umask_077),
         local_test(modes_are_exact_under_umask_0377),
