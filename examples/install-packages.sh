@@ -10,7 +10,7 @@ build=(gcc meson ninja-build pkg-config libc6-dev libfuse3-dev fuse3 libsqlite3-
     python3 python3-cryptography tzdata)
 test=(clang clang-format libclang-rt-14-dev bats python3 rsync tar acl attr libarchive-tools less zsh dash
     coreutils util-linux procps strace file e2fsprogs mount patch gcovr valgrind faketime ed vim-tiny
-    perl-base mandoc)
+    perl-base mandoc python3-prometheus-client)
 
 want=("${build[@]}")
 if [ "${1:-build}" = test ]; then want+=("${test[@]}"); fi
