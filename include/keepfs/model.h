@@ -41,6 +41,7 @@ struct repo {
     struct settings settings;
     char *place; /* the driver's canonical text of where it is, symlinks resolved */
     int line;    /* of its section */
+    int64_t row; /* the catalog's; 0 until the configuration comes into force */
 };
 
 struct store {
@@ -55,6 +56,7 @@ struct store {
     size_t group;
     struct group_id run_group; /* may start its backups */
     int line;
+    int64_t row; /* as a repo's */
 };
 
 enum job_state { JOB_PENDING, JOB_RUNNING, JOB_SUCCEEDED, JOB_FAILED, JOB_INTERRUPTED };

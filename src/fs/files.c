@@ -253,6 +253,8 @@ static int store_has_record(struct subject *s)
 {
     struct error err;
 
+    if (s->record.row) /* for another file of the same listing */
+        return 0;
     return catalog_record_latest(service_catalog(s->tree->service), s->store->id, NULL, &s->record,
                                  &err) == 0
                ? 0

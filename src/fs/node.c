@@ -6,8 +6,8 @@
  *   bits 55..8   the catalog's row
  *   bits 7..0    index of the file in files.c, plus 1
  *
- * Nothing is kept here: jobs and records are read from the catalog each time, and for a store or a
- * repo its row says the ids, which are looked up in the configuration that is in force.
+ * Nothing is kept here: jobs and records are read from the catalog each time, and a store or a
+ * repo is the one of that row in the configuration that is in force.
  */
 #include "fs/files.h"
 #include "fs/handle.h"
@@ -55,14 +55,13 @@ unsigned node_file(node_id n)
 
 static int make_rows(struct catalog *c, const struct config *config, struct error *err)
 {
-    int64_t row;
-
     for (size_t i = 0; i < config->store_count; i++) {
-        const struct store *store = config->stores[i];
-        if (catalog_store_row(c, store->id, &row, err) != 0)
+        struct store *store = config->stores[i];
+        if (catalog_store_row(c, store->id, &store->row, err) != 0)
             return -1;
         for (size_t k = 0; k < store->repo_count; k++)
-            if (catalog_repo_row(c, store->id, store->repos[k]->id, &row, err) != 0)
+            if (catalog_repo_row(c, store->id, store->repos[k]->id, &store->repos[k]->row, err) !=
+                0)
                 return -1;
     }
     return 0;
@@ -100,40 +99,38 @@ void tree_release(struct tree *t)
 
 /* ---- stores and repos ---- */
 
-int tree_store_node(const struct tree *t, const struct config *c, const char *id, node_id *out)
+int tree_store_node(const struct config *c, const char *id, node_id *out)
 {
-    struct error err;
-    int64_t row;
+    const struct store *store = config_store(c, id);
 
-    if (!config_store(c, id))
+    if (!store)
         return ENOENT;
-    if (catalog_store_row(service_catalog(t->service), id, &row, &err) != 0)
-        return tree_errno(&err);
-    *out = node_make(NODE_STORE, row, NODE_FILE_NONE);
+    *out = node_make(NODE_STORE, store->row, NODE_FILE_NONE);
     return 0;
 }
 
-int tree_repo_node(const struct tree *t, const struct store *store, const char *id, node_id *out)
+int tree_repo_node(const struct store *store, const char *id, node_id *out)
 {
-    struct error err;
-    int64_t row;
+    const struct repo *repo = store_repo(store, id);
 
-    if (!store_repo(store, id))
+    if (!repo)
         return ENOENT;
-    if (catalog_repo_row(service_catalog(t->service), store->id, id, &row, &err) != 0)
-        return tree_errno(&err);
-    *out = node_make(NODE_REPO, row, NODE_FILE_NONE);
+    *out = node_make(NODE_REPO, repo->row, NODE_FILE_NONE);
     return 0;
 }
 
-static int load_store(const struct tree *t, int64_t row, struct subject *out)
+/* Rows, from 1, are mostly in the order in which a configuration has its stores: the search begins
+ * where the store is if all were. */
+static int load_store(int64_t row, struct subject *out)
 {
-    char id[LIMIT_ID + 1];
-    struct error err;
+    const struct config *c = out->config;
 
-    if (catalog_store_at(service_catalog(t->service), row, id, &err) != 0)
-        return tree_errno(&err);
-    out->store = config_store(out->config, id);
+    for (size_t i = 0; i < c->store_count && !out->store; i++) {
+        const struct store *store =
+            c->stores[((size_t)row + c->store_count - 1 + i) % c->store_count];
+        if (store->row == row)
+            out->store = store;
+    }
     return out->store ? 0 : ENOENT;
 }
 
@@ -207,7 +204,7 @@ int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out)
     case NODE_STORE_JOBS:
     case NODE_STORE_RECORDS:
     case NODE_STORE_AT:
-        return load_store(t, node_row(node), out);
+        return load_store(node_row(node), out);
     case NODE_REPO:
         return load_repo(t, node_row(node), out);
     case NODE_LATE:

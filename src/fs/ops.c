@@ -8,6 +8,7 @@
  *   flush, fsync     a shell flushes before it writes; the kernel remembers that there is none
  *   forget           replied to, but nodes are numbers and hold nothing
  *   opendir          a listing keeps no state but its cookie
+ *   readdirplus      a listing would render what nobody may want to see: a size is a text's length
  *   access           the mount has default_permissions: the kernel checks modes by itself
  *   getxattr, ...    the kernel remembers that there are none
  */

@@ -326,9 +326,9 @@ static int find_id(const struct subject *dir, const char *name, node_id *out)
     case NODE_RECORDS:
         return find_record(dir->tree, name, out);
     case NODE_STORES:
-        return tree_store_node(dir->tree, dir->config, name, out);
+        return tree_store_node(dir->config, name, out);
     case NODE_STORE_REPOS:
-        return tree_repo_node(dir->tree, dir->store, name, out);
+        return tree_repo_node(dir->store, name, out);
     case NODE_OVERDUE:
         return find_late(dir, name, out);
     default:
@@ -388,7 +388,7 @@ static node_id parent_node(const struct subject *s)
     case NODE_STORE_REPOS:
         return node_make(NODE_STORE, node_row(s->node), NODE_FILE_NONE);
     case NODE_REPO:
-        if (tree_store_node(s->tree, s->config, s->store->id, &node) == 0)
+        if (tree_store_node(s->config, s->store->id, &node) == 0)
             return node_make(NODE_STORE_REPOS, node_row(node), NODE_FILE_NONE);
         return NODE_ROOT_ID;
     default:
@@ -461,7 +461,7 @@ static int next_repo(struct listing *l, int64_t after, struct catalog_entry *out
 
     *out = (struct catalog_entry){0};
     for (size_t i = 0; i < store->repo_count; i++) {
-        int result = tree_repo_node(l->tree, store, store->repos[i]->id, &node);
+        int result = tree_repo_node(store, store->repos[i]->id, &node);
         if (result != 0)
             return result;
         if (node_row(node) > after && (!out->name || node_row(node) < out->row))
@@ -505,6 +505,20 @@ static int list_ids(struct listing *l, uint64_t cookie)
     }
 }
 
+/* A client reads on until it gets nothing, which takes no look into the catalog where a directory
+ * has files alone: there are hundreds of thousands of these. */
+static bool behind_all(enum node_kind dir, uint64_t cookie)
+{
+    const struct file *f;
+
+    if (dir != NODE_JOB && dir != NODE_RECORD && dir != NODE_STORE && dir != NODE_REPO)
+        return false;
+    for (unsigned i = 1; (f = file_at(i)) != NULL; i++)
+        if (f->dir == dir && COOKIE_DOTDOT + i > cookie)
+            return false;
+    return true;
+}
+
 int tree_list(struct tree *t, node_id dir, uint64_t cookie, tree_entry_fn fn, void *ctx)
 {
     SUBJECT(s);
@@ -513,6 +527,8 @@ int tree_list(struct tree *t, node_id dir, uint64_t cookie, tree_entry_fn fn, vo
 
     if (node_file(dir) != NODE_FILE_NONE || is_link(node_kind_of(dir)))
         return ENOTDIR;
+    if (behind_all(node_kind_of(dir), cookie))
+        return 0;
     result = subject_load(t, dir, t->uid, &s);
     if (result != 0)
         return result;

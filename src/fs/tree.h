@@ -136,8 +136,8 @@ bool subject_final(const struct subject *s);
 time_ms subject_time(const struct subject *s);
 
 /* The nodes of stores and repos of a configuration. ENOENT for a name that is none. */
-int tree_store_node(const struct tree *t, const struct config *c, const char *id, node_id *out);
-int tree_repo_node(const struct tree *t, const struct store *store, const char *id, node_id *out);
+int tree_store_node(const struct config *c, const char *id, node_id *out);
+int tree_repo_node(const struct store *store, const char *id, node_id *out);
 
 /* ---- the calls of ops.c ---- */
 

@@ -104,18 +104,17 @@ static int check_place(struct service *s, const struct repo *before, const struc
 /* Every name gets its row now, so that nothing can fail once it is in force. */
 static int check_repos(struct service *s, const struct config *after, struct error *err)
 {
-    int64_t row;
     int result = 0;
 
     for (size_t i = 0; i < after->store_count; i++) {
-        const struct store *store = after->stores[i];
-        if (catalog_store_row(s->catalog, store->id, &row, err) != 0)
+        struct store *store = after->stores[i];
+        if (catalog_store_row(s->catalog, store->id, &store->row, err) != 0)
             return -1;
         for (size_t j = 0; result == 0 && j < store->repo_count; j++) {
-            const struct repo *repo = store->repos[j];
+            struct repo *repo = store->repos[j];
             struct config *held; /* one of a past configuration may be back */
             const struct repo *known = service_find_repo(s, store->id, repo->id, &held);
-            result = catalog_repo_row(s->catalog, store->id, repo->id, &row, err);
+            result = catalog_repo_row(s->catalog, store->id, repo->id, &repo->row, err);
             if (result == 0)
                 result = check_place(s, known, repo, err);
             config_free(held);
