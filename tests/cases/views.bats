@@ -35,7 +35,7 @@ path = $T/web
 EOC
 }
 
-# One backup of app at that time, UTC; sets RECORD and keeps what it has in $T/RECORD.
+# One backup of app within the hour that begins then, UTC; sets RECORD and keeps what it has in $T/RECORD.
 backup_at() { # TIME
     sqlite3 "$T/src/app.db" "INSERT INTO t(v) VALUES ('$1')"
     FAKETIME="@$1" LD_PRELOAD=$FAKETIME_LIBRARY FAKETIME_DONT_FAKE_MONOTONIC=1 \
@@ -43,7 +43,7 @@ backup_at() { # TIME
     DAEMON=$(daemon_pid)
     backup app
     cp "$T/src/app.db" "$T/$RECORD"
-    [ "$(cut -c1-16 "$M/records/$RECORD/created_at")" = "$(echo "${1:0:16}" | tr ' ' T)" ]
+    [ "$(cut -c1-13 "$M/records/$RECORD/created_at")" = "$(echo "${1:0:13}" | tr ' ' T)" ]
     stop
 }
 
@@ -120,7 +120,7 @@ links_to() { # RECORD: every link in the tree that leads to it, but those of job
         grep -q 'No such file or directory' "$T/err"
         refute stat "$M/stores/web/at/$t" 2>/dev/null
     done
-    cp "$A/2026-09-01T12:30/payload" "$T/back.db"
+    cp "$A/2026-09-01T13:30/payload" "$T/back.db"
     [ "$(sqlite3 "$T/back.db" 'SELECT v FROM t ORDER BY id DESC LIMIT 1')" = '2026-09-01 12:00:00' ]
     [ "$(names "$M/records/by-date")" = '2026 ' ]
     [ "$(names "$M/records/by-date/2026")" = '08 09 ' ]
