@@ -23,6 +23,8 @@ import time
 PATIENCE = 60  # seconds, for a command that hangs
 ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
 VARYING = [
+    # The screen's first line; a long path of the configuration is cut there.
+    (re.compile(r"^keepfs [\d.]+ .* up .*$", re.M), "<what runs since when>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?)?"), "<time>"),
     (re.compile(r"\b\d\d:\d\d(:\d\d)?\b"), "<time>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
@@ -44,7 +46,7 @@ def read_transcript(path):
     for line in block[1].splitlines():
         if line.startswith("$ "):
             steps.append([line[2:], []])
-        elif line.startswith("> ") and not steps[-1][1]:
+        elif re.match(">( |$)", line) and not steps[-1][1]:
             steps[-1][0] += "\n" + line[2:]
         else:
             steps[-1][1].append(line)
