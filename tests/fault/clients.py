@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """clients.py [SECONDS] - shell clients by the thousand: 5,000 in ten minutes, 500 in one.
 
-Each is a real shell with a script of a dozen operations, chosen at random: it triggers backups (one
+Each is a real shell with a script of eight operations, chosen at random: it triggers backups (one
 line or several, with keys of its own or shared ones, with and without reading the answer), reads,
 lists, follows a log or waits and is killed over it, cancels, deletes. Some 50 are at it at once. One
 source is locked every now and then, so that jobs of its store wait and run for a while.
@@ -37,7 +37,7 @@ from rig import FINAL
 
 RATE = 5000 / 600        # clients a second
 AT_ONCE = 50
-OPERATIONS = 12          # of one client
+OPERATIONS = 8           # of one client
 TOLERANCE = 12 << 10     # KiB of resident memory: heaps of a dozen threads, SQLite's cache
 HANGS = 10 * rig.PATIENCE
 SHELLS = ["sh"] * 16 + ["bash"] * 3 + ["zsh"]
