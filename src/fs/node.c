@@ -137,7 +137,7 @@ static int load_store(int64_t row, struct subject *out)
 /* The link in overdue is gone once there is a backup. */
 static int load_late(const struct tree *t, int64_t row, struct subject *out)
 {
-    int result = load_store(t, row, out);
+    int result = load_store(row, out);
 
     return result != 0 ? result : late_since(t, out->store, &out->since);
 }

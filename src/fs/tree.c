@@ -308,7 +308,7 @@ static int find_record(struct tree *t, const char *name, node_id *out)
 /* Whether it is overdue is seen when its attributes are asked for. */
 static int find_late(const struct subject *dir, const char *name, node_id *out)
 {
-    int result = tree_store_node(dir->tree, dir->config, name, out);
+    int result = tree_store_node(dir->config, name, out);
 
     if (result == 0)
         *out = node_make(NODE_LATE, node_row(*out), NODE_FILE_NONE);
