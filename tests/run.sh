@@ -9,7 +9,8 @@
 #   cases         what a user sees, on a mount: as built for use, with gcov, with ASan + UBSan, and
 #                 where threads meet with TSan, in the daemon
 #   fault         every call fails, or is the last, once: a sample; kill -9 at random moments under
-#                 load; power cuts; full disks; a soak with a model beside it
+#                 load; power cuts; full disks; a soak with a model beside it; shell clients by
+#                 the hundred
 #   unit tests    with gcov, with ASan + UBSan, with TSan; by valgrind, those that are quick there
 #   fuzz          what strangers can write: ctl, configuration, cron, names, manifests, envelopes, ...
 #
@@ -70,10 +71,10 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-kills=300 cuts=5 levels=20 soak=120 fuzz_seconds=15
+kills=300 cuts=5 levels=20 soak=120 clients=60 fuzz_seconds=15
 export KEEPFS_ENUMERATE="--faults 1050 --kills 320"
 if [ $long = yes ]; then
-    kills=3000 cuts=200 levels=101 soak=3600 fuzz_seconds=180
+    kills=3000 cuts=200 levels=101 soak=3600 clients=600 fuzz_seconds=180
     KEEPFS_ENUMERATE=--long
 fi
 fuzzers=(config cron ctl envelope_v1 envelope_v2 manifest names seekable zone)
@@ -208,7 +209,7 @@ harness() { # BUILD COMMAND...
     count "${ok:-0}" "${bad:-1}" "${skip:-0}"
 }
 
-threaded=(tests/cases/{backup_by_echo,cancel,ctl,reading,random_access,records,start_stop,directory_tree}.bats)
+threaded=(tests/cases/{backup_by_echo,cancel,ctl,reading,random_access,records,start_stop,directory_tree,wait,service_manager}.bats)
 lane_that_waits() {
     # What hung_repo stands in for in libc is the sanitizer's own there, and faketime, before ASan's
     # runtime, hangs.
@@ -227,6 +228,7 @@ lane_that_waits() {
     stage "fault: power cuts" harness plain tests/fault/powercut.py $cuts
     stage "fault: full disks" harness plain tests/fault/diskfull.py $levels
     stage "fault: kill -9 at random moments" cases plain tests/fault/kill.bats
+    stage "fault: shell clients" harness plain tests/fault/clients.py $clients
 }
 
 lane_that_computes() {
