@@ -54,7 +54,7 @@ needles = {"mark": [mark],
 def look(path):
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return
-    if path.startswith(sys.argv[2]) and os.path.basename(path) in ("payload", "cancel"):
+    if path.startswith(sys.argv[2]) and os.path.basename(path) in ("payload", "cancel", "events", "wait"):
         return
     text = path.encode() + b"\n" + open(path, "rb").read()
     for name, spellings in needles.items():

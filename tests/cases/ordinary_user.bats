@@ -68,7 +68,7 @@ kill -KILL $pid
 timeout 30 tail -s 0.02 --pid=$pid -f /dev/null
 "$1" mount "$HOME/keepfs.conf" "$2"
 pid=$(sed -n 's/^pid \([0-9]*\) .*/\1/p' "$state/lock")
-[ "$(ls "$2/records" | wc -l)" = 2 ]
+[ "$(ls -d "$2"/records/0* | wc -l)" = 2 ]
 EOF
 }
 

@@ -40,6 +40,7 @@ busy_timeout = 3600
 [repo web/main]
 kind = local
 path = $T/repo/web
+expect_every = 1
 EOF
 }
 
@@ -69,6 +70,7 @@ fill() {
     hold_db "$T/src/web.db"
     RUNNING=$(trigger web)
     await is_state "$RUNNING" running
+    await test -L "$M/overdue/web"
 }
 
 # One line for each class, as permissions.py reads it: the groups and modes of what has one. `owner` is
@@ -78,6 +80,7 @@ table() { # CONTROL RUN DATA CTL_MODE SWITCH_MODE PINNED_MODE RECORDS_MODE RUN_M
     cat <<EOF
 ctl                     $4 $1 root=rwp owner=rw control=rw *=-
 reload                  $5 $1 root=rwp owner=w control=w *=-
+events                  $9 $3 root=rp owner=r read=r *=-
 jobs/*/cancel           $5 $1 root=rwp owner=w control=w *=-
 stores/app/run          $8 $2 root=rwp owner=rw run=rw *=-
 stores/web/run          $4 $1 root=rwp owner=rw control=rw *=-
@@ -87,15 +90,18 @@ records/$PINNED/payload $9 $3 root=rp owner=rp control=p read=r *=-
 records/*/payload       $9 $3 root=rx owner=rx control=x read=r *=-
 records/*/payload.bin   $9 $3 root=rp owner=rp control=p read=r *=-
 records                 $7 $1 root=rp *=r
+$(printf 'records/%s 0555 '"$text"' root=rp owner=rp control=rp *=r\n' by-store by-date pinned)
+$(printf 'records/%s 0555 '"$text"' root=rp *=r\n' 'by-store/*' 'by-date/*' 'by-date/*/*' 'by-date/*/*/*')
+$(printf 'records/%s 0777 '"$text"' root=rp *=r\n' 'by-store/*/*' 'by-date/*/*/*/*' 'pinned/*')
 records/$PINNED         $7 $1 root=rp owner=rp control=rp *=r
 records/*               $7 $1 root=rx owner=rx control=rx *=r
 records/*/job           0777 $text root=rp owner=rp control=rp *=r
 records/*/*             0444 $text root=rp owner=rp control=rp *=r
 $(printf '%s 0777 '"$text"' root=rp *=r\n' jobs/latest 'jobs/active/*' 'jobs/by-key/*' 'jobs/*/record' \
-        'stores/*/latest')
+        'stores/*/latest' 'stores/*/jobs/*' 'stores/*/records/*' 'overdue/*')
 $(printf '%s 0555 '"$text"' root=rp *=r\n' jobs jobs/active jobs/by-key 'jobs/*' stores 'stores/*' \
-        'stores/*/repos' 'stores/*/repos/*')
-$(printf '%s 0444 '"$text"' root=rp *=r\n' README last_error 'jobs/*/*' 'stores/*/*' 'stores/*/repos/*/*')
+        'stores/*/repos' 'stores/*/repos/*' 'stores/*/jobs' 'stores/*/records' 'stores/*/at' overdue)
+$(printf '%s 0444 '"$text"' root=rp *=r\n' README last_error status metrics 'jobs/*/*' 'stores/*/*' 'stores/*/repos/*/*')
 EOF
 }
 
@@ -299,7 +305,7 @@ audited() { # EXTENDED_REGEX: how many lines are that, as a whole
     config_groups
     start
     for user in other read run roots_group; do
-        [ -n "$(ls "$M/records")" ] || backup app
+        [ -n "$(ulids "$M/records")" ] || backup app
         denied as "$user" rmdir "$M/records/$RECORD"
         denied as "$user" rm -rf "$M/records/$RECORD"
         denied as "$user" unlink "$M/records/$RECORD/payload"

@@ -72,7 +72,7 @@ tools_agree() {
     for d in "jobs/$live" "jobs/$JOB" "records/$RECORD" stores/app stores/app/repos/main .; do
         for f in "$M/$d"/*; do
             [ -f "$f" ] && [ ! -L "$f" ] || continue
-            case $f in */cancel | */ctl | */events | */payload* | */"$live"/wait) continue ;; esac
+            case $f in */cancel | */ctl | */run | */events | */payload* | */"$live"/wait) continue ;; esac
             # What says for how long something runs is another text a second later.
             case $f in "$M/./status" | */why) continue ;; esac
             text=$(cat "$f"; echo .)

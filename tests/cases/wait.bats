@@ -292,7 +292,12 @@ crowd() {
     refute wait $reader
     wait_gone "$DAEMON"
     DAEMON=
-    release_jobs
+    hold_no_more
+}
+
+# Also when the start fails.
+case_teardown() {
+    if [ -n "${TIMEOUT_BEFORE:-}" ]; then echo "$TIMEOUT_BEFORE" >/proc/sys/fs/fuse/max_request_timeout; fi
 }
 
 # The kernel looks every 15 seconds, and ends the mount if a request is too old.
@@ -301,11 +306,11 @@ crowd() {
     [ -e $sysctl ] || skip "this kernel has no fs.fuse.max_request_timeout (it came with 6.15)"
     [ -w $sysctl ] || skip "needs root"
     config_app
-    before=$(cat $sysctl)
+    TIMEOUT_BEFORE=$(cat $sysctl)
     # It counts when the mount is made.
     echo 15 >$sysctl
     start
-    echo "$before" >$sysctl
+    case_teardown
     background cat "$M/events" >"$T/events" 2>"$T/events.err"
     follower=$PID
     parked $follower

@@ -269,7 +269,11 @@ class Soak:
         known = self.model.records.get(job.record)
         if known:
             return self.is_missed(known)
-        job.unseen = job.repo in KEEPS and job.record is None
+        # Seen in a listing by one client and deleted by another before it was known whose it is.
+        with self.model.lock:
+            deleted = any(r.repo == job.repo and r.ulid > job.ulid and (r.gone or r.may_go)
+                          for r in self.model.records.values())
+        job.unseen = job.record is None and (deleted or job.repo in KEEPS)
         return job.unseen
 
     def learn(self, ulid, job):

@@ -149,7 +149,8 @@ def verify(soak, rng):
 
 def pin(soak, rng):
     record = soak.model.pick_record(rng)
-    few = sum(r.pinned is True for r in soak.model.records.values()) < PINNED
+    with soak.model.lock:
+        few = sum(r.pinned is True for r in soak.model.records.values()) < PINNED
     if record:
         soak.use(record, lambda r: soak.pin(r, few and rng.random() < 0.7))
 

@@ -494,7 +494,7 @@ static void events_is_a_stream_that_is_readable_once_something_happened(void **s
 {
     struct fixture *f = *state;
 
-    assert_int_equal(find(f, "events").st.st_mode, S_IFREG | 0440);
+    assert_int_equal(find(f, "events").st.st_mode, S_IFREG | 0400);
     assert_int_equal(find(f, "events").st.st_size, 0);
     struct handle *h = open_as(f, ME, O_RDONLY, "events");
     assert_int_equal(handle_mode(h), HANDLE_STREAM);
