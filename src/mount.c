@@ -308,6 +308,9 @@ static int serve(struct daemon *d, struct error *err)
 static void close_rooms(struct daemon *d, int status)
 {
     session_free(d->session);
+    /* umount -f ends it, and leaves the mount there as long as somebody has a file of it open. */
+    if (d->session && is_dead(d->mountpoint))
+        (void)mounts_detach(d->mountpoint);
     if (d->service && d->session)
         service_interrupt(d->service);
     if (d->service && d->session && (!d->jobs_joined || atomic_load(&d->reloads) > 0)) {

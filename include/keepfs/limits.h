@@ -11,24 +11,25 @@
 #include <stddef.h>
 
 enum {
-    LIMIT_ID = 64,                /* a store's or repo's id, without NUL */
-    LIMIT_KEY = 64,               /* an idempotency token */
-    LIMIT_LABEL = 256,            /* a job's label */
-    LIMIT_CTL_LINE = 1024,        /* one command written to ctl */
-    LIMIT_CTL_REPLY = 1 << 20,    /* what one open of ctl reads back */
-    LIMIT_REPOS_PER_STORE = 64,   /* so also jobs per command */
-    LIMIT_STORES = 10000,         /* in one configuration */
-    LIMIT_CONFIG_LINE = 4096,     /* one line of the configuration */
-    LIMIT_JOBS_RUNNING = 64,      /* bound of max_jobs */
-    LIMIT_RECENT_JOBS = 32,       /* copies of rows that the catalog keeps for a moment */
-    LIMIT_QUEUE = 100000,         /* bound of max_queue: jobs pending */
-    LIMIT_FUSE_WORKERS = 10,      /* threads that answer the mount */
-    LIMIT_LAST_ERROR_UIDS = 256,  /* callers whose last error is kept; the oldest goes first */
-    LIMIT_AUDIT_UIDS = 64,        /* callers whose refused commands are counted one by one */
-    LIMIT_AUDIT_REFUSED = 20,     /* of each of them that are written, each minute */
-    LIMIT_GROUP_ENTRY = 1 << 20,  /* one group of the system, with its members' names */
-    LIMIT_EVENTS = 1024,          /* kept for the readers of events; the oldest go first */
-    LIMIT_WAITERS = 16384,        /* reads of wait and events that are parked */
+    LIMIT_ID = 64,               /* a store's or repo's id, without NUL */
+    LIMIT_KEY = 64,              /* an idempotency token */
+    LIMIT_LABEL = 256,           /* a job's label */
+    LIMIT_CTL_LINE = 1024,       /* one command written to ctl */
+    LIMIT_CTL_REPLY = 1 << 20,   /* what one open of ctl reads back */
+    LIMIT_REPOS_PER_STORE = 64,  /* so also jobs per command */
+    LIMIT_STORES = 10000,        /* in one configuration */
+    LIMIT_CONFIG_LINE = 4096,    /* one line of the configuration */
+    LIMIT_JOBS_RUNNING = 64,     /* bound of max_jobs */
+    LIMIT_RECENT_JOBS = 32,      /* copies of rows that the catalog keeps for a moment */
+    LIMIT_QUEUE = 100000,        /* bound of max_queue: jobs pending */
+    LIMIT_FUSE_WORKERS = 10,     /* threads that answer the mount */
+    LIMIT_LAST_ERROR_UIDS = 256, /* callers whose last error is kept; the oldest goes first */
+    LIMIT_AUDIT_UIDS = 64,       /* callers whose refused commands are counted one by one */
+    LIMIT_AUDIT_REFUSED = 20,    /* of each of them that are written, each minute */
+    LIMIT_GROUP_ENTRY = 1 << 20, /* one group of the system, with its members' names */
+    LIMIT_EVENTS = 1024,         /* kept for the readers of events; the oldest go first */
+    LIMIT_WAITERS =
+        4096, /* reads that are parked; libfuse looks through all for each that is killed */
     LIMIT_OUTCOMES = 16,          /* kinds of jobs, by the states they end in */
     LIMIT_STATS = 32,             /* figures of one job */
     LIMIT_PAYLOAD_ID = 1024,      /* one payload id */

@@ -43,6 +43,11 @@
 
 #define APPLICATION_ID 0x6b656570 /* "keep" */
 
+/* How long a job ran, by the clock; a clock that was put right meanwhile is worth 30 days at most.
+ */
+#define RUN_MS(of)                                                                                 \
+    "min(2592000000, max(0, " of "finished_at - coalesce(" of "started_at, " of "finished_at)))"
+
 static const char *const versions[] = {
     "CREATE TABLE jobs ("
     "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -188,24 +193,30 @@ static const char *const versions[] = {
     ") STRICT, WITHOUT ROWID;"
     /* SQLite takes the other columns from the row that has max(). */
     "INSERT INTO outcomes SELECT store, repo, kind, state, count(*),"
-    "  sum(max(0, finished_at - coalesce(started_at, finished_at))), max(id), ulid, finished_at,"
-    "  max(0, finished_at - coalesce(started_at, finished_at)), error_code FROM jobs"
-    "  WHERE finished_at IS NOT NULL GROUP BY store, repo, kind, state;"
-    "CREATE TRIGGER jobs_end AFTER UPDATE OF state ON jobs"
-    " WHEN old.finished_at IS NULL AND new.finished_at IS NOT NULL BEGIN"
-    "  INSERT INTO outcomes SELECT new.store, new.repo, new.kind, new.state, 1, ms, new.id,"
-    "    new.ulid, new.finished_at, ms, new.error_code FROM (SELECT"
-    "    max(0, new.finished_at - coalesce(new.started_at, new.finished_at)) AS ms) WHERE true"
-    "    ON CONFLICT (store, repo, kind, state) DO UPDATE SET jobs = jobs + 1,"
-    "    run_ms = run_ms + excluded.run_ms, job = excluded.job, ulid = excluded.ulid,"
-    "    finished_at = excluded.finished_at, last_ms = excluded.last_ms,"
-    "    error_code = excluded.error_code;"
-    " END;"
+    "  sum(" RUN_MS(
+        "") "), max(id), ulid, finished_at,"
+            "  " RUN_MS("") ", error_code FROM jobs"
+                            "  WHERE finished_at IS NOT NULL GROUP BY store, repo, kind, state;"
+                            "CREATE TRIGGER jobs_end AFTER UPDATE OF state ON jobs"
+                            " WHEN old.finished_at IS NULL AND new.finished_at IS NOT NULL BEGIN"
+                            "  INSERT INTO outcomes SELECT new.store, new.repo, new.kind, "
+                            "new.state, 1, ms, new.id,"
+                            "    new.ulid, new.finished_at, ms, new.error_code FROM (SELECT"
+                            "    " RUN_MS(
+                                "new.") " AS ms) WHERE true"
+                                        "    ON CONFLICT (store, repo, kind, state) DO UPDATE SET "
+                                        "jobs = jobs + 1,"
+                                        "    run_ms = run_ms + excluded.run_ms, job = "
+                                        "excluded.job, ulid = excluded.ulid,"
+                                        "    finished_at = excluded.finished_at, last_ms = "
+                                        "excluded.last_ms,"
+                                        "    error_code = excluded.error_code;"
+                                        " END;"
 
-    "CREATE TABLE expected ("
-    "  repo INTEGER PRIMARY KEY REFERENCES repos (id),"
-    "  since INTEGER NOT NULL"
-    ") STRICT;",
+                                        "CREATE TABLE expected ("
+                                        "  repo INTEGER PRIMARY KEY REFERENCES repos (id),"
+                                        "  since INTEGER NOT NULL"
+                                        ") STRICT;",
 };
 
 #define VERSION ((int)(sizeof versions / sizeof versions[0]))

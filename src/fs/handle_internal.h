@@ -27,6 +27,7 @@ struct handle {
     bool written;    /* ctl: text is the reply, not the grammar */
     bool refused;    /* ctl: a line was */
     struct buf rest; /* ctl: the beginning of a line */
+    size_t owed;     /* ctl: what a short write left of one that was cut; it comes again */
     char job[ULID_LEN + 1];
     char store[LIMIT_ID + 1]; /* of a file in a store's directory, else "" */
     int fd;                   /* log; -1 before its first line */

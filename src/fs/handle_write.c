@@ -5,7 +5,8 @@
  * Programs cut long output where their buffer ends, in the middle of a line: `ls stores > ctl` with
  * many stores. Such a write is known by its length, a multiple of CUT_BLOCK, and by having lines
  * before the one without a newline; that one is kept in `rest`, for the next write to go on with.
- * If there is none, it is not known to be whole and is not run.
+ * If there is none, it is not known to be whole and is not run. What a short write leaves of such a
+ * write comes again by itself and is still cut: `owed` is its length.
  *
  * bash writes each line by itself, whatever became of the one before. So a command that was refused
  * stays in last_error as long as this open lasts.
@@ -213,10 +214,15 @@ static int write_ctl(struct handle *h, const char *data, size_t len, size_t *tak
     take_rest(h, &all);
     size_t rest = all.len, done;
     buf_add(&all, data, len);
-    bool cut = len % CUT_BLOCK == 0 && (rest > 0 || memchr(data, '\n', len));
+    bool again = len == h->owed && len > 0;
+    bool cut = again || (len % CUT_BLOCK == 0 && (rest > 0 || memchr(data, '\n', len)));
     int result = run_lines(h, buf_text(&all), all.len, cut, &done);
-    buf_release(&all);
     *taken = done > rest ? done - rest : 0;
+    /* Whoever is told to try again goes on with the same beginning. */
+    if (rest > 0 && (result == EAGAIN || result == EBUSY))
+        keep_rest(h, buf_text(&all), rest);
+    h->owed = cut && *taken < len ? len - *taken : 0;
+    buf_release(&all);
     return result;
 }
 

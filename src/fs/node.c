@@ -119,25 +119,28 @@ int tree_repo_node(const struct store *store, const char *id, node_id *out)
     return 0;
 }
 
-/* Rows, from 1, are mostly in the order in which a configuration has its stores: the search begins
- * where the store is if all were. */
-static int load_store(int64_t row, struct subject *out)
+/* Rows, from 1, are mostly in the order in which a configuration has its stores: then the store is
+ * where its row says. Else the catalog knows the row's name. */
+static int load_store(const struct tree *t, int64_t row, struct subject *out)
 {
     const struct config *c = out->config;
+    char name[LIMIT_ID + 1];
+    struct error err;
 
-    for (size_t i = 0; i < c->store_count && !out->store; i++) {
-        const struct store *store =
-            c->stores[((size_t)row + c->store_count - 1 + i) % c->store_count];
-        if (store->row == row)
-            out->store = store;
+    if (row <= (int64_t)c->store_count && c->stores[row - 1]->row == row) {
+        out->store = c->stores[row - 1];
+        return 0;
     }
+    if (catalog_store_at(service_catalog(t->service), row, name, &err) != 0)
+        return tree_errno(&err);
+    out->store = config_store(c, name);
     return out->store ? 0 : ENOENT;
 }
 
 /* The link in overdue is gone once there is a backup. */
 static int load_late(const struct tree *t, int64_t row, struct subject *out)
 {
-    int result = load_store(row, out);
+    int result = load_store(t, row, out);
 
     return result != 0 ? result : late_since(t, out->store, &out->since);
 }
@@ -204,7 +207,7 @@ int subject_load(struct tree *t, node_id node, uid_t uid, struct subject *out)
     case NODE_STORE_JOBS:
     case NODE_STORE_RECORDS:
     case NODE_STORE_AT:
-        return load_store(node_row(node), out);
+        return load_store(t, node_row(node), out);
     case NODE_REPO:
         return load_repo(t, node_row(node), out);
     case NODE_LATE:

@@ -84,12 +84,16 @@ static void end_line(struct buf *line, struct buf *out)
 }
 
 /* In a column: what is too long is cut. */
+/* What is too long is cut in the middle: names of one kind mostly differ at their ends. */
 static void add_cell(struct buf *line, const char *text, int width)
 {
-    bool cut = strlen(text) > (size_t)width;
+    size_t len = strlen(text);
+    int head = (width - 1) / 2, tail = width - 1 - head;
 
-    buf_addf(line, "%-*.*s%s ", cut ? width - 1 : width, cut ? width - 1 : width, text,
-             cut ? "~" : "");
+    if (len > (size_t)width)
+        buf_addf(line, "%.*s~%s ", head, text, text + len - (size_t)tail);
+    else
+        buf_addf(line, "%-*s ", width, text);
 }
 
 static void add_head(const struct overview *o, const char *version, struct buf *line,

@@ -422,12 +422,13 @@ int session_run(struct session *s, struct error *err)
 
 bool session_stop(struct session *s, int deadline_ms)
 {
-    time_ms end = clock_monotonic() + deadline_ms;
     struct timespec until;
 
     if (!notifier_stop(s->context.notifier, deadline_ms))
         return false;
     waiters_stop(s->tree.waiters);
+    /* To answer thousands takes its time; the deadline is for a request that hangs. */
+    time_ms end = clock_monotonic() + deadline_ms;
     fuse_session_exit(s->fuse);
     pthread_mutex_lock(&s->lock);
     while (s->running && clock_monotonic() < end) {

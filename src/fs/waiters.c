@@ -32,7 +32,7 @@
 enum { BUCKETS = 256, BATCH = 64 };
 
 struct parked {
-    TAILQ_ENTRY(parked) of_watch, of_all;
+    TAILQ_ENTRY(parked) of_watch, of_all, of_request;
     struct watch *watch;
     void *request;
     size_t size;
@@ -66,7 +66,7 @@ struct waiters {
     int hold_ms;
     size_t count; /* parked */
     uint64_t seen;
-    struct parked_list all;
+    struct parked_list all, requests[BUCKETS]; /* by age; by the pointer */
     struct watch_list due, events, jobs[BUCKETS];
     struct event_ring ring;
 };
@@ -131,10 +131,16 @@ static void make_due(struct watch *watch)
     pthread_cond_signal(&watch->waiters->changed);
 }
 
+static struct parked_list *list_of_request(struct waiters *w, const void *request)
+{
+    return &w->requests[((uintptr_t)request / 64) % BUCKETS];
+}
+
 static void take_out(struct parked *p)
 {
     TAILQ_REMOVE(&p->watch->parked, p, of_watch);
     TAILQ_REMOVE(&p->watch->waiters->all, p, of_all);
+    TAILQ_REMOVE(list_of_request(p->watch->waiters, p->request), p, of_request);
     p->watch->waiters->count--;
 }
 
@@ -142,7 +148,7 @@ static struct parked *find_request(struct waiters *w, const void *request)
 {
     struct parked *p;
 
-    TAILQ_FOREACH(p, &w->all, of_all)
+    TAILQ_FOREACH(p, list_of_request(w, request), of_request)
     if (p->request == request)
         break;
     return p;
@@ -295,8 +301,10 @@ struct waiters *waiters_start(const struct waiters_calls *calls, struct error *e
     TAILQ_INIT(&w->all);
     TAILQ_INIT(&w->due);
     TAILQ_INIT(&w->events);
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < BUCKETS; i++) {
         TAILQ_INIT(&w->jobs[i]);
+        TAILQ_INIT(&w->requests[i]);
+    }
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -475,6 +483,7 @@ struct parked *waiters_begin(struct watch *watch, void *request, size_t size)
     if (!full) {
         TAILQ_INSERT_TAIL(&watch->parked, p, of_watch);
         TAILQ_INSERT_TAIL(&w->all, p, of_all);
+        TAILQ_INSERT_TAIL(list_of_request(w, request), p, of_request);
         w->count++;
     }
     pthread_mutex_unlock(&w->lock);

@@ -22,6 +22,7 @@ struct entry {
     char store[LIMIT_ID + 1];
     char repo[LIMIT_ID + 1];
     struct figure figure;
+    bool unread; /* what its schedule says is not known now */
 };
 
 struct figures {
@@ -80,7 +81,7 @@ struct reading {
     struct cron *cron;
 };
 
-/* NULL for a schedule that cannot be read any more: the scheduler says so. */
+/* NULL for a schedule that cannot be read any more: its zone's file is gone. */
 static const struct cron *read_schedule(struct reading *r, const char *text)
 {
     char why[SETTING_WHY_MAX];
@@ -94,13 +95,15 @@ static const struct cron *read_schedule(struct reading *r, const char *text)
     return r->cron;
 }
 
-static time_ms every_of(const struct repo *repo, struct reading *r, time_ms now)
+static void expect(struct entry *e, const struct repo *repo, struct reading *r, time_ms now)
 {
     const char *text = settings_text(&repo->settings, "schedule");
+    const char *every = settings_text(&repo->settings, "expect_every");
+    const struct cron *schedule = text ? read_schedule(r, text) : NULL;
     time_ms jitter = settings_int(&repo->settings, "jitter") * 1000;
 
-    return overdue_every(settings_text(&repo->settings, "expect_every"),
-                         text ? read_schedule(r, text) : NULL, jitter, now);
+    e->figure.every = overdue_every(every, schedule, jitter, now);
+    e->unread = !every && text && !schedule;
 }
 
 static size_t count_repos(const struct config *config)
@@ -123,7 +126,7 @@ static struct entry *make_entries(const struct config *config, size_t count, tim
             const struct repo *repo = config->stores[i]->repos[j];
             snprintf(e->store, sizeof e->store, "%s", repo->store->id);
             snprintf(e->repo, sizeof e->repo, "%s", repo->id);
-            e->figure.every = every_of(repo, &reading, now);
+            expect(e, repo, &reading, now);
         }
     cron_free(reading.cron);
     qsort(entries, count, sizeof *entries, by_name);
@@ -148,11 +151,28 @@ static void date_entries(struct catalog *c, struct entry *entries, size_t count,
     free(items);
 }
 
+/* Of a schedule that cannot be read now, what it said before: silence would be the worst. */
+static void keep_unread(struct figures *f, struct entry *entries, size_t count)
+{
+    pthread_mutex_lock(&f->lock);
+    for (size_t i = 0; i < count; i++) {
+        const struct entry *old = find_entry(f, entries[i].store, entries[i].repo);
+        if (entries[i].unread && old)
+            entries[i].figure.every = old->figure.every;
+    }
+    pthread_mutex_unlock(&f->lock);
+    for (size_t i = 0; i < count; i++)
+        if (entries[i].unread)
+            log_warn("%s/%s: its schedule cannot be read now, so what is expected stays as it was",
+                     entries[i].store, entries[i].repo);
+}
+
 void figures_load(struct figures *f, struct catalog *c, const struct config *config, time_ms now)
 {
     size_t count = count_repos(config);
     struct entry *entries = make_entries(config, count, now);
 
+    keep_unread(f, entries, count);
     date_entries(c, entries, count, now);
     pthread_mutex_lock(&f->lock);
     for (size_t i = 0; i < count; i++) {

@@ -4,7 +4,7 @@
  * often a backup is expected, and how much room its place had when somebody was there last.
  *
  * A repo is asked for its room by those who have just used it: the start, which looks it through,
- * and the worker at a job's end. So nobody who reads a file of the mount waits for a repo that
+ * and the worker after a success. So nobody who reads a file of the mount waits for a repo that
  * hangs, and a number is as old as it says.
  *
  *   figures_new -> figures_load for each configuration -> ... -> figures_free

@@ -83,7 +83,7 @@ time_ms scheduler_step(struct service *s);
 /* When the soonest start is; `repo` NULL: of any repo of the store. 0 = none. */
 time_ms scheduler_next(struct scheduler *k, const char *store, const char *repo);
 /* "; SENTENCE" for each repo of the store whose last tick started nothing. */
-void scheduler_notes(struct scheduler *k, const char *store, struct buf *out);
+void scheduler_notes(struct scheduler *k, const char *store, bool several, struct buf *out);
 /* When the next retry of the repo starts; 0 = none is planned. */
 time_ms scheduler_retry_at(struct scheduler *k, const char *store, const char *repo);
 /* Another attempt of a job that failed; until then, or until any other job of its repo is begun. */

@@ -330,6 +330,15 @@ bool live_view(struct live *l, const char *store, const char *repo, struct live_
     return j != NULL;
 }
 
+/* With the lock held: has a worker got it? */
+static bool is_taken(const struct live *l, const struct live_job *job)
+{
+    for (size_t i = 0; i < l->taken_count; i++)
+        if (l->taken[i] == job)
+            return true;
+    return false;
+}
+
 /* One that is about to end is still being run, if a worker has it. */
 size_t live_running(struct live *l, char (*ulids)[ULID_LEN + 1], size_t *pending)
 {
@@ -340,7 +349,7 @@ size_t live_running(struct live *l, char (*ulids)[ULID_LEN + 1], size_t *pending
     for (const struct live_job *j = l->first; j; j = j->next)
         if (j->phase == LIVE_QUEUED)
             ++*pending;
-        else if (j->phase == LIVE_RUNNING)
+        else if (j->phase == LIVE_RUNNING || (j->phase == LIVE_ENDING && is_taken(l, j)))
             memcpy(ulids[running++], j->ulid, sizeof *ulids);
     pthread_mutex_unlock(&l->lock);
     return running;

@@ -246,12 +246,14 @@ time_ms scheduler_next(struct scheduler *k, const char *store, const char *repo)
     return first;
 }
 
-void scheduler_notes(struct scheduler *k, const char *store, struct buf *out)
+void scheduler_notes(struct scheduler *k, const char *store, bool several, struct buf *out)
 {
     pthread_mutex_lock(&k->lock);
-    for (size_t i = 0; i < k->count; i++)
-        if (strcmp(k->entries[i].store, store) == 0 && k->entries[i].note[0])
-            buf_addf(out, "; %s", k->entries[i].note);
+    for (size_t i = 0; i < k->count; i++) {
+        const struct entry *e = &k->entries[i];
+        if (strcmp(e->store, store) == 0 && e->note[0])
+            buf_addf(out, "; %s%s%s", several ? e->repo : "", several ? ": " : "", e->note);
+    }
     pthread_mutex_unlock(&k->lock);
 }
 

@@ -63,7 +63,8 @@ static void tell_pending(struct telling *t, const struct live_view *v)
         buf_addf(t->out, "all workers are busy, and %zu wait%s before it", v->ahead,
                  v->ahead == 1 ? "s" : "");
     else
-        buf_adds(t->out, "it is the next to be taken by a worker");
+        buf_adds(t->out, v->phase == LIVE_QUEUED ? "all workers are busy, and it is the next"
+                                                 : "it is the next to be taken by a worker");
 }
 
 /* True if the repo has something under way. */
@@ -185,6 +186,6 @@ void service_why(struct service *s, const char *store, struct buf *out)
         t.repo = t.store->repos[i];
         tell_health(&t);
     }
-    scheduler_notes(s->scheduler, store, out);
+    scheduler_notes(s->scheduler, store, t.store && t.store->repo_count > 1, out);
     config_free(config);
 }

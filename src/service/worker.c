@@ -236,8 +236,8 @@ static void log_result(const struct live_job *live, enum job_state state, const 
                   job_state_name(state), error_code_name(err->code), err->message);
 }
 
-/* How much room the repo has left. Only of one that has just answered: a job that was interrupted
- * may have hung there. */
+/* How much room the repo has left. Only of one that has just answered, and last of all: another job
+ * may hang there, and this one, too. */
 static void measure(struct service *s, const struct repo *repo)
 {
     struct destination *d;
@@ -258,10 +258,10 @@ static void follow_up(struct service *s, const struct live_job *live, enum job_s
     const struct repo *repo = live->repo;
     struct run_request retry = {.attempt = live->attempt + 1};
 
-    if (state != JOB_INTERRUPTED)
-        measure(s, repo);
-    if (state == JOB_SUCCEEDED)
+    if (state == JOB_SUCCEEDED) {
         keeper_pass(s->keeper, live->config, store_repo(repo->store, repo->id));
+        measure(s, repo);
+    }
     if (state != JOB_FAILED || !error_code_transient(err->code) ||
         live->attempt > settings_int(&repo->settings, "retries"))
         return;

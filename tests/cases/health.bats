@@ -142,7 +142,7 @@ EOF
     job=$(trigger app/near)
     await is_state "$job" running
     web=$(trigger web)
-    [[ $(why web) == "job $web is pending: it is the next to be taken by a worker"* ]]
+    [[ $(why web) == "job $web is pending: all workers are busy, and it is the next"* ]]
     release_db
     [ "$(finished "$web")" = succeeded ]
 }

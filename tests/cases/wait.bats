@@ -292,6 +292,7 @@ crowd() {
     refute wait $reader
     wait_gone "$DAEMON"
     DAEMON=
+    assert_no_match " $M fuse.keepfs " /proc/mounts
     hold_no_more
 }
 

@@ -227,6 +227,45 @@ static void what_completes_a_cut_line_may_be_refused(void **state)
     handle_close(h);
 }
 
+static void what_a_short_write_left_of_a_cut_one_is_cut_all_the_same(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+    char text[513];
+    struct job job;
+    struct error err;
+
+    assert_int_equal(put(h, "web\n"), 4);
+    assert_int_equal(catalog_job_latest(f->catalog, &job, &err), 0);
+    /* The second line is refused at first, and then is not. "app" is no line. */
+    assert_int_equal(put(h, cut_lines(text, 512, "web\napp")), 512 - 7);
+    assert_int_equal(service_cancel(f->service, job.ulid, "test", &err), 0);
+    assert_int_equal(put(h, text + 512 - 7), 7);
+    assert_int_equal(job_count(f), 3);
+    assert_int_equal(put(h, "/nas\n"), 5);
+    assert_int_equal(job_count(f), 4);
+    handle_close(h);
+}
+
+static void who_is_to_try_again_keeps_the_beginning_of_the_line(void **state)
+{
+    struct fixture *f = *state;
+    struct handle *h = open_as(f, ME, O_WRONLY, "ctl");
+    struct handle *other = open_as(f, ME, O_WRONLY, "ctl");
+    char text[513];
+    struct job job;
+    struct error err;
+
+    assert_int_equal(put(h, cut_lines(text, 512, "we")), 512);
+    assert_int_equal(put(other, "web\n"), 4);
+    assert_int_equal(put(h, "b\n"), -EBUSY);
+    assert_int_equal(catalog_job_latest(f->catalog, &job, &err), 0);
+    assert_int_equal(service_cancel(f->service, job.ulid, "test", &err), 0);
+    assert_int_equal(put(h, "b\n"), 2);
+    handle_close(other);
+    handle_close(h);
+}
+
 static void a_cut_line_may_go_on_for_long_but_not_for_ever(void **state)
 {
     struct fixture *f = *state;
@@ -572,7 +611,7 @@ static void a_read_too_many_says_why(void **state)
     struct handle *h = open_as(f, ME, O_RDONLY, "events");
 
     assert_int_equal(handle_refuse_wait(h), EAGAIN);
-    assert_last_error(f, ME, "errno EAGAIN\npath events\ninput \nmessage 16384 reads of wait");
+    assert_last_error(f, ME, "errno EAGAIN\npath events\ninput \nmessage 4096 reads of wait");
     handle_close(h);
 }
 
@@ -625,6 +664,8 @@ int main(void)
         TREE_TEST(a_long_write_is_taken_up_to_its_last_newline),
         TREE_TEST(a_line_that_a_buffer_cut_goes_on_in_the_next_write),
         TREE_TEST(what_completes_a_cut_line_may_be_refused),
+        TREE_TEST(what_a_short_write_left_of_a_cut_one_is_cut_all_the_same),
+        TREE_TEST(who_is_to_try_again_keeps_the_beginning_of_the_line),
         TREE_TEST(a_cut_line_may_go_on_for_long_but_not_for_ever),
         TREE_TEST(the_rest_of_a_cut_line_that_never_comes_is_told),
         TREE_TEST(who_opened_is_who_asks_and_who_reads_the_error),

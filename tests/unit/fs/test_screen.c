@@ -107,7 +107,7 @@ static void nothing_is_wider_than_a_screen(void **state)
     facts_running(&f, "web", 0, 0, 0);
     RENDERED(&f);
     assert_fits(text);
-    assert_has(text, "xxxxxxxxxxxxxxxxxxx~ ");
+    assert_has(text, "xxxxxxxxx~xxxxxxxxxx ");
     assert_has(text, "16.0 EiB");
 }
 
