@@ -29,6 +29,7 @@ import fcntl
 import os
 import pathlib
 import random
+import shutil
 import sqlite3
 import struct
 import subprocess
