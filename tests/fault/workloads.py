@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import sqlite3
+import threading
 from dataclasses import dataclass
 from typing import Callable, Sequence
 
@@ -242,6 +243,34 @@ def read_records(run):
             run.look("jobs", job, name)
 
 
+def wait_for(run, job, said):
+    """Parked in the mount for as long as the job runs, so not timed like other reading."""
+    try:
+        with open(os.path.join(run.box.mnt, "jobs", job, "wait"), "rb", buffering=0) as f:
+            said.append(f.readall().decode().strip())
+    except OSError as failure:
+        run.excuse(f"wait of {job}", failure)
+
+
+def watch(run):
+    """Somebody waits for a backup; then what people and monitoring look at."""
+    job, said = run.trigger(), []
+    reader = threading.Thread(target=wait_for, args=(run, job, said), daemon=True)
+    if job:
+        reader.start()
+    run.await_end(job)
+    if job in run.seen:
+        reader.join(PATIENCE)
+        if reader.is_alive():
+            run.violate(f"wait of {job} does not end")
+        elif said and said[0] != run.seen[job]:
+            run.violate(f"wait of {job} says {said}, and it is {run.seen[job]}")
+    for path in ("status", "metrics", "stores/app/why", "stores/app/repos/main/retention"):
+        run.look(path)
+    for record in run.ids("records/by-store/app"):
+        run.look("records", record, "record.json")
+
+
 def verify(run):
     run.command("verify")
 
@@ -325,6 +354,7 @@ WORKLOADS = {w.name: w for w in (
     sqlite("read-encrypted", act=read_payload, repo=SEALED),
     directory("read-v1", act=read_payload, repo=V1),
     sqlite("read-records", act=read_records, repo=SEALED),
+    sqlite("watch", act=watch, repo=(*RAW, "expect_every = 1d")),
     sqlite("verify-encrypted", act=verify, repo=SEALED, store=IDS, daemon=False, armed="start"),
     directory("verify-raw", act=verify, repo=RAW, daemon=False, armed="start"),
     directory("extract-encrypted", act=extract, repo=SEALED, daemon=False, armed="start"),
