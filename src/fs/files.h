@@ -44,7 +44,7 @@ struct file {
     /* NULL if the file is always there. Else 0, or ENOENT, or what failed; may load into the
      * subject what render and time then use. */
     int (*present)(struct subject *s);
-    /* NULL for the subject's own time, or now while it may change. */
+    /* NULL for the subject's own time. */
     time_ms (*time)(const struct subject *s);
     /* 0 or an errno. */
     int (*render)(struct subject *s, struct buf *out);

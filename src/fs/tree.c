@@ -3,8 +3,9 @@
  * tree.c - lookup, attributes, listings.
  *
  * Sizes are never guessed: the size of a text is the length of the text, rendered for the purpose.
- * What is written to has none. A file of a job that is not terminal yet has the present
- * as its time, so that nobody who compares size and time takes an old copy for the new one.
+ * What is written to has none. A file of a job has the time of the job's last change of state: the
+ * present would be the time of a file that changes while tar reads it. So whoever compares nothing
+ * but size and time, as rsync does, may take a running job's progress for the one that it has.
  *
  * Cookies of a listing:  1 "."  2 ".."  2 + index for names of files.c  row << 8 for ids. They name
  * an entry, not a position: what is added or goes while somebody lists moves nothing. Ids come in
