@@ -165,6 +165,7 @@ def main():
         sys.exit("there is no such mutant")
     counts = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="keepfs-mutants.") as place:
+        os.chmod(place, 0o711)  # cases become other users
         tree = Tree(pathlib.Path(place))
         unharmed = check_unharmed(tree, sorted({t for m in mutants for t in m.tests}))
         counts["failed"] += len(unharmed["failed"])
