@@ -42,6 +42,7 @@ if [ -n "${KEEPFS_TEST_DIR:-}" ]; then
 else
     dir=$(mktemp -d "${TMPDIR:-/tmp}/keepfs-test.XXXXXX")
 fi
+export KEEPFS_RUN=$$ # in the names of the cases' directories
 logs=$dir/logs
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -65,7 +66,8 @@ finish() {
     while read -r m; do
         echo "left behind: a mount on $m" >&2
         umount -l "$m"
-    done < <(awk '$3 == "fuse.keepfs" && index($2, "/keepfs-case.") {print $2}' /proc/mounts)
+    done < <(awk -v ours="/keepfs-case.$KEEPFS_RUN." '$3 == "fuse.keepfs" && index($2, ours) {print $2}' \
+        /proc/mounts)
     if [ -z "${KEEPFS_TEST_DIR:-}" ]; then rm -rf --one-file-system "$dir"; fi
 }
 trap finish EXIT
@@ -146,6 +148,12 @@ for line in open(sys.argv[1]):
     if sys.argv[2] == "yes" or test["duration"] < 0.5:
         print(name)
 EOF
+}
+
+# Where threads meet; all with --long.
+threaded_units() { # BUILD
+    meson test -C "$dir/$1" --list 2>/dev/null | sed 's|.* / ||' |
+        if [ $long = yes ]; then cat; else grep -E '^(util|stream|engine|catalog|service|fs)/'; fi
 }
 
 valgrind_units() {
@@ -237,7 +245,7 @@ lane_that_computes() {
     if [ $long = yes ]; then stage "soak" harness plain tests/fault/soak.py $soak & fi
     stage "unit tests, gcov" units gcov
     stage "unit tests, ASan and UBSan" units asan --no-suite python
-    stage "unit tests, TSan" units tsan --no-suite python
+    stage "unit tests, TSan" units tsan --no-suite python $(threaded_units tsan)
     stage "unit tests, valgrind" valgrind_units
     if [ $long = no ]; then stage "soak" harness plain tests/fault/soak.py $soak & fi
     stage "fuzz" fuzz_all

@@ -15,7 +15,7 @@ PATIENCE=60 # seconds
 
 setup() {
     : "${KEEPFS:?is the keepfs binary; tests/run.sh sets it}"
-    T=$(mktemp -d "${TMPDIR:-/tmp}/keepfs-case.XXXXXX")
+    T=$(mktemp -d "${TMPDIR:-/tmp}/keepfs-case${KEEPFS_RUN:+.$KEEPFS_RUN}.XXXXXX")
     M=$T/mnt
     mkdir "$M" "$T/src" "$T/repo"
     CONFIG=$T/keepfs.conf
