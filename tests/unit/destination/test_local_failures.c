@@ -46,6 +46,14 @@ int flock(int fd, int how)
     return hook_step("flock", hook_name(fd)) ? -1 : (int)syscall(SYS_flock, fd, how);
 }
 
+int fstatvfs(int fd, struct statvfs *fs)
+{
+    int (*real)(int, struct statvfs *);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "fstatvfs64");
+    return hook_step("fstatvfs", hook_name(fd)) ? -1 : real(fd, fs);
+}
+
 DIR *fdopendir(int fd)
 {
     DIR *(*real)(int);
@@ -380,6 +388,20 @@ static void the_root_of_the_system_is_the_last_part_that_is_asked(void **state)
     assert_string_equal(err.message, "cannot write to /: Read-only file system");
 }
 
+static void room_that_cannot_be_asked_for_is_told(void **state)
+{
+    struct place *p = *state;
+    struct destination *d = place_open(p, DESTINATION_CREATE);
+    uint64_t free_bytes = 1, total_bytes = 2;
+    struct error err = {0};
+
+    hook_fail("fstatvfs", 1, EIO);
+    assert_int_equal(d->kind->room(d, &free_bytes, &total_bytes, &err), -1);
+    expect_hit();
+    assert_int_equal(err.code, ERR_DESTINATION_UNREACHABLE);
+    d->kind->close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +417,7 @@ int main(void)
         place_test(what_check_cannot_find_out_is_told),
         place_test(a_file_system_of_unknown_kind_is_taken),
         place_test(the_root_of_the_system_is_the_last_part_that_is_asked),
+        place_test(room_that_cannot_be_asked_for_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
