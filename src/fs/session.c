@@ -351,10 +351,9 @@ struct session *session_mount(struct service *service, const struct session_opti
 
 void session_free(struct session *s)
 {
-    struct notifier *notifier = s ? s->context.notifier : NULL;
-
     if (!s)
         return;
+    struct notifier *notifier = s->context.notifier;
     stop_waiters(s);
     bool stopped = !notifier || notifier_stop(notifier, NOTIFIER_STOP_MS);
     if (s->mounted)

@@ -98,6 +98,7 @@ static void what_another_process_changed_is_seen_soon(void **state)
     assert_int_equal(sqlite3_exec(other, "UPDATE jobs SET label = 'x'", NULL, NULL, NULL),
                      SQLITE_OK);
     sqlite3_close(other);
+    /* It is time alone that makes it seen, and nothing tells of that. */
     while (strcmp(at(f, job.row).label, "x") != 0)
         usleep(1000);
 }
